@@ -1,0 +1,25 @@
+"""Tensors as the arrays that Numba kernels take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["flat_array", "scalar_like"]
+
+_LIKE = {True: np.zeros(1, np.float64), False: np.zeros(1, np.float32)}
+
+
+def flat_array(x: torch.Tensor) -> Any:
+    """A contiguous CPU tensor as a flat array on its memory; 16-bit floats as their bits."""
+    flat = x.detach().reshape(-1)
+    if x.element_size() == 2:
+        return flat.view(torch.uint16).numpy()
+    return flat.numpy()
+
+
+def scalar_like(dtype: torch.dtype) -> Any:
+    """An array whose type tells a kernel what to compute in."""
+    return _LIKE[dtype == torch.float64]

@@ -1,0 +1,146 @@
+"""The noise on the CPU: loops that LLVM turns into vector code.
+
+Everything is done in passes over arrays of one block that stay in the first-level cache; every pass
+is a plain loop over consecutive elements with 32-bit integers, which is what vectorizes (16 lanes
+with AVX-512, 8 with AVX2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sdekit_kernels._cpu.jit import inline
+from sdekit_kernels._cpu.ops import (
+    add_u32,
+    and_u32,
+    bits_to_float,
+    float_to_bits,
+    fma,
+    i32_to_f32,
+    i32_to_f64,
+    mulhi_u32,
+    mullo_u32,
+    not_u32,
+    sar_u32,
+    shl_u32,
+    sub_u32,
+    u32_to_f32,
+    u32_to_f64,
+    xor_u32,
+)
+from sdekit_kernels.philox import constants as k
+
+_M0, _M1 = np.uint32(k.PHILOX_M0), np.uint32(k.PHILOX_M1)
+_W0, _W1 = np.uint32(k.PHILOX_W0), np.uint32(k.PHILOX_W1)
+_TOP = np.uint32(1 << 31)
+_SECOND = np.uint32(1 << 30)
+_EIGHTH_TURN = np.uint32(1 << 29)
+_TWO = np.uint32(2)
+_23 = np.uint32(23)
+_HALF_WORD = np.uint32(k.SQRT_HALF_WORD)
+_HALF_BITS = np.uint32(k.SQRT_HALF_BITS)
+_SCALE32 = np.float32(2.0**-32)
+_SHIFT32 = np.float32(2.0**-33)
+_ANGLE32 = np.float32(2.0**-31)
+_MINUS_TWO_LN2_32 = np.float32(k.MINUS_TWO_LN2)
+_MINUS_TWO_32 = np.float32(-2.0)
+_ONE_32 = np.float32(1.0)
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (np.float32(c) for c in k.LOG_F32)
+_S0, _S1, _S2, _S3 = (np.float32(c) for c in k.SIN_F32)
+_C0, _C1, _C2, _C3 = (np.float32(c) for c in k.COS_F32)
+_D0, _D1, _D2, _D3, _D4, _D5, _D6, _D7 = k.LOG_F64
+_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7 = k.SIN_F64
+_G0, _G1, _G2, _G3, _G4, _G5, _G6 = k.COS_F64
+_HALF_BITS_HIGH = np.uint32(k.SQRT_HALF_BITS_64 >> 32)
+_20 = np.uint32(20)
+
+
+@inline
+def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
+    """Ten rounds of Philox4x32 on one counter: four words."""
+    for _ in range(10):
+        h0, l0 = mulhi_u32(_M0, c0), mullo_u32(_M0, c0)
+        h1, l1 = mulhi_u32(_M1, c2), mullo_u32(_M1, c2)
+        c0, c1 = xor_u32(xor_u32(h1, c1), k0), l1
+        c2, c3 = xor_u32(xor_u32(h0, c3), k1), l0
+        k0, k1 = add_u32(k0, _W0), add_u32(k1, _W1)
+    return c0, c1, c2, c3
+
+
+@inline
+def radius_squared_f32(w: Any) -> Any:
+    """-2 ln u for u = (w + 1/2) 2^-32, float32, error below 1.5 units in the last place."""
+    near_one = w >= _HALF_WORD
+    y = fma(u32_to_f32(not_u32(w) if near_one else w), _SCALE32, _SHIFT32)
+    i = sub_u32(float_to_bits(y), _HALF_BITS)
+    e = sar_u32(i, _23)
+    m = bits_to_float(sub_u32(float_to_bits(y), shl_u32(e, _23)))
+    f = -y if near_one else m - _ONE_32
+    ef = np.float32(0.0) if near_one else i32_to_f32(e)
+    p = fma(_L7, f, _L6)
+    p = fma(p, f, _L5)
+    p = fma(p, f, _L4)
+    p = fma(p, f, _L3)
+    p = fma(p, f, _L2)
+    p = fma(p, f, _L1)
+    p = fma(p, f, _L0)
+    return fma(f * f, p, fma(ef, _MINUS_TWO_LN2_32, _MINUS_TWO_32 * f))
+
+
+@inline
+def cos_sin_f32(w: Any) -> Any:
+    """Cosine and sine of 2 pi w / 2^32 in float32."""
+    v = add_u32(w, _EIGHTH_TURN)
+    a = i32_to_f32(shl_u32(w, _TWO)) * _ANGLE32
+    t = a * a
+    s = a * fma(fma(fma(_S3, t, _S2), t, _S1), t, _S0)
+    c = fma(fma(fma(fma(_C3, t, _C2), t, _C1), t, _C0), t, _ONE_32)
+    swap = and_u32(v, _SECOND) != np.uint32(0)
+    x = s if swap else c
+    y = c if swap else s
+    # Quadrants 1 and 2 turn the cosine negative, 2 and 3 the sine.
+    x = bits_to_float(xor_u32(float_to_bits(x), and_u32(add_u32(v, _SECOND), _TOP)))
+    y = bits_to_float(xor_u32(float_to_bits(y), and_u32(v, _TOP)))
+    return x, y
+
+
+@inline
+def radius_squared_f64(w: Any) -> Any:
+    """-2 ln u for u = (w + 1/2) 2^-32 in float64."""
+    y = (u32_to_f64(w) + 0.5) * 2.0**-32
+    bits = float_to_bits(y)
+    high = np.uint32(bits >> np.uint64(32))
+    e = sar_u32(sub_u32(high, _HALF_BITS_HIGH), _20)
+    m = bits_to_float(bits - (np.uint64(shl_u32(e, _20)) << np.uint64(32)))
+    f = m - 1.0
+    s = f / (m + 1.0)
+    t = s * s
+    p = fma(_D7, t, _D6)
+    p = fma(p, t, _D5)
+    p = fma(p, t, _D4)
+    p = fma(p, t, _D3)
+    p = fma(p, t, _D2)
+    p = fma(p, t, _D1)
+    p = fma(p, t, _D0)
+    p = fma(p, t, 2.0)
+    return fma(i32_to_f64(e), k.MINUS_TWO_LN2, -2.0 * (s * p))
+
+
+@inline
+def cos_sin_f64(w: Any) -> Any:
+    """Cosine and sine of 2 pi w / 2^32 in float64."""
+    v = add_u32(w, _EIGHTH_TURN)
+    a = i32_to_f64(shl_u32(w, _TWO)) * 2.0**-31
+    t = a * a
+    s = fma(fma(fma(_E7, t, _E6), t, _E5), t, _E4)
+    s = a * fma(fma(fma(fma(s, t, _E3), t, _E2), t, _E1), t, _E0)
+    c = fma(fma(fma(_G6, t, _G5), t, _G4), t, _G3)
+    c = fma(fma(fma(fma(c, t, _G2), t, _G1), t, _G0), t, 1.0)
+    swap = and_u32(v, _SECOND) != np.uint32(0)
+    x = s if swap else c
+    y = c if swap else s
+    x = -x if and_u32(add_u32(v, _SECOND), _TOP) != np.uint32(0) else x
+    y = -y if and_u32(v, _TOP) != np.uint32(0) else y
+    return x, y

@@ -1,0 +1,43 @@
+"""The array of normals on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from sdekit_kernels._cpu.block import store
+from sdekit_kernels._cpu.jit import kernel
+from sdekit_kernels.philox._block import block_normals, scratch_words
+
+
+@kernel
+def fill_normals(
+    out: Any,
+    bfloat: bool,
+    like: Any,
+    n_samples: int,
+    dim: int,
+    rows: int,
+    cols: int,
+    first: Any,
+    step: Any,
+    k0: Any,
+    k1: Any,
+) -> None:
+    """out (flat, n_samples x dim) = normals, computed in the type of ``like``.
+
+    Blocks of ``rows`` samples x ``cols`` components; one of the two is 1 or all.
+    """
+    per_sample = (dim + cols - 1) // cols
+    blocks = ((n_samples + rows - 1) // rows) * per_sample
+    for block in prange(blocks):
+        r0 = (block // per_sample) * rows
+        c0 = (block % per_sample) * cols
+        nr = min(rows, n_samples - r0)
+        nc = min(cols, dim - c0)
+        z = np.empty(rows * ((cols + 3) // 4) * 4, like.dtype)
+        words = scratch_words(rows * ((cols + 3) // 4 if dim >= 4 else cols))
+        block_normals(z, words, first, r0, nr, c0, nc, dim, step, k0, k1)
+        store(out, bfloat, r0 * dim + c0, z, nr * nc)

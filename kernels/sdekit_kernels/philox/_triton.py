@@ -1,0 +1,122 @@
+"""The noise on the GPU: device functions, everything in registers.
+
+Compile what uses these with ``enable_fp_fusion=False``: every fused multiply-add below is written
+as one, and nothing else may be fused, or the bits would differ from the CPU's.
+"""
+
+import triton
+import triton.language as tl
+
+from sdekit_kernels.philox import constants as k
+
+_M0: tl.constexpr = tl.constexpr(k.PHILOX_M0)
+_M1: tl.constexpr = tl.constexpr(k.PHILOX_M1)
+_W0: tl.constexpr = tl.constexpr(k.PHILOX_W0)
+_W1: tl.constexpr = tl.constexpr(k.PHILOX_W1)
+_HALF_WORD: tl.constexpr = tl.constexpr(k.SQRT_HALF_WORD)
+_HALF_BITS: tl.constexpr = tl.constexpr(k.SQRT_HALF_BITS)
+_HALF_BITS_HIGH: tl.constexpr = tl.constexpr(k.SQRT_HALF_BITS_64 >> 32)
+_MINUS_TWO_LN2: tl.constexpr = tl.constexpr(k.MINUS_TWO_LN2)
+_L: tl.constexpr = tl.constexpr(k.LOG_F32)
+_S: tl.constexpr = tl.constexpr(k.SIN_F32)
+_C: tl.constexpr = tl.constexpr(k.COS_F32)
+_L64: tl.constexpr = tl.constexpr(k.LOG_F64)
+_S64: tl.constexpr = tl.constexpr(k.SIN_F64)
+_C64: tl.constexpr = tl.constexpr(k.COS_F64)
+
+
+@triton.jit
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds of Philox4x32 on uint32 tensors."""
+    m0 = tl.full([], _M0, tl.uint32)
+    m1 = tl.full([], _M1, tl.uint32)
+    w0 = tl.full([], _W0, tl.uint32)
+    w1 = tl.full([], _W1, tl.uint32)
+    for _ in tl.static_range(10):
+        h0 = tl.umulhi(c0, m0)
+        l0 = c0 * m0
+        h1 = tl.umulhi(c2, m1)
+        l1 = c2 * m1
+        c0 = h1 ^ c1 ^ k0
+        c1 = l1
+        c2 = h0 ^ c3 ^ k1
+        c3 = l0
+        k0 = k0 + w0
+        k1 = k1 + w1
+    return c0, c1, c2, c3
+
+
+@triton.jit
+def _horner(t, C: tl.constexpr, N: tl.constexpr, dtype: tl.constexpr):
+    """C[0] + ... + C[N - 1] t^(N - 1) by fused multiply-adds, from the last coefficient."""
+    p = tl.full(t.shape, C[N - 1], dtype)
+    for i in tl.static_range(N - 1):
+        p = tl.fma(p, t, tl.full(t.shape, C[N - 2 - i], dtype))
+    return p
+
+
+@triton.jit
+def radius_squared(w, F64: tl.constexpr):
+    """-2 ln u for u = (w + 1/2) 2^-32."""
+    if F64:
+        y = (w.to(tl.float64) + 0.5) * 2.3283064365386963e-10  # 2^-32
+        bits = y.to(tl.int64, bitcast=True)
+        e = ((bits >> 32).to(tl.int32) - _HALF_BITS_HIGH) >> 20
+        m = (bits - (e.to(tl.int64) << 52)).to(tl.float64, bitcast=True)
+        f = m - 1.0
+        s = f / (m + 1.0)
+        t = s * s
+        p = tl.fma(_horner(t, _L64, 8, tl.float64), t, tl.full(t.shape, 2.0, tl.float64))
+        c = tl.full(t.shape, _MINUS_TWO_LN2, tl.float64)
+        return tl.fma(e.to(tl.float64), c, -2.0 * (s * p))
+    else:
+        near_one = w >= tl.full([], _HALF_WORD, tl.uint32)
+        n = tl.where(near_one, ~w, w).to(tl.float32)
+        scale = tl.full(w.shape, 2.3283064365386963e-10, tl.float32)  # 2^-32
+        y = tl.fma(n, scale, tl.full(w.shape, 1.1641532182693481e-10, tl.float32))  # 2^-33
+        bits = y.to(tl.int32, bitcast=True)
+        e = (bits - _HALF_BITS) >> 23
+        m = (bits - (e << 23)).to(tl.float32, bitcast=True)
+        f = tl.where(near_one, -y, m - 1.0)
+        ef = tl.where(near_one, 0, e).to(tl.float32)
+        c = tl.full(w.shape, _MINUS_TWO_LN2, tl.float32)
+        return tl.fma(f * f, _horner(f, _L, 8, tl.float32), tl.fma(ef, c, -2.0 * f))
+
+
+@triton.jit
+def cos_sin(w, F64: tl.constexpr):
+    """Cosine and sine of 2 pi w / 2^32: the quadrant from the top bits, so no range reduction."""
+    v = w + 0x20000000
+    rest = (w << 2).to(tl.int32, bitcast=True)
+    if F64:
+        a = rest.to(tl.float64) * 4.656612873077393e-10  # 2^-31
+        t = a * a
+        s = a * _horner(t, _S64, 8, tl.float64)
+        c = tl.fma(_horner(t, _C64, 7, tl.float64), t, tl.full(t.shape, 1.0, tl.float64))
+    else:
+        a = rest.to(tl.float32) * 4.656612873077393e-10
+        t = a * a
+        s = a * _horner(t, _S, 4, tl.float32)
+        c = tl.fma(_horner(t, _C, 4, tl.float32), t, tl.full(t.shape, 1.0, tl.float32))
+    swap = (v & 0x40000000) != 0
+    x = tl.where(swap, s, c)
+    y = tl.where(swap, c, s)
+    cos_sign = (v + 0x40000000) & 0x80000000
+    sin_sign = v & 0x80000000
+    if F64:
+        x = tl.where(cos_sign != 0, -x, x)
+        y = tl.where(sin_sign != 0, -y, y)
+    else:
+        # One three-input logic operation a sign, where a select would also need a comparison.
+        x = (x.to(tl.uint32, bitcast=True) ^ cos_sign).to(tl.float32, bitcast=True)
+        y = (y.to(tl.uint32, bitcast=True) ^ sin_sign).to(tl.float32, bitcast=True)
+    return x, y
+
+
+@triton.jit
+def normal_pair(w0, w1, F64: tl.constexpr):
+    """Two independent normals from two words (Box & Muller 1958)."""
+    r2 = radius_squared(w0, F64)
+    r = tl.sqrt(r2) if F64 else tl.sqrt_rn(r2)
+    c, s = cos_sin(w1, F64)
+    return r * c, r * s

@@ -1,0 +1,90 @@
+"""x_mean = a x + b s and x_next = x_mean + C z on the GPU, one pass through memory."""
+
+import triton
+import triton.language as tl
+
+from sdekit_kernels.philox._triton_tile import locate, tile_normals, tile_offsets
+
+
+@triton.jit
+def coefficient(
+    pointer,
+    number,
+    stride_b,
+    stride_d,
+    row,
+    component,
+    mask,
+    KIND: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """A coefficient as a tile that broadcasts; see ``steps/coefficients.py`` for the kinds."""
+    if KIND == 0:
+        return tl.full([1, 1], number, DTYPE)
+    elif KIND == 1:
+        return tl.load(pointer + tl.zeros([1, 1], tl.int32)).to(DTYPE)
+    elif KIND == 2:
+        per_sample = pointer + (row.to(tl.int64) * stride_b)[:, None]
+        inside = (tl.max(mask.to(tl.int32), axis=1) > 0)[:, None]
+        return tl.load(per_sample, mask=inside, other=0.0).to(DTYPE)
+    else:
+        offset = (row.to(tl.int64) * stride_b)[:, None] + component * stride_d
+        return tl.load(pointer + offset, mask=mask, other=0.0).to(DTYPE)
+
+
+@triton.jit(do_not_specialize=["first_low", "first_high", "step", "k0", "k1", "magic", "shift"])
+def affine_kernel(
+    x,
+    s,
+    out,
+    mean,
+    a,
+    a_number: tl.float64,
+    a_stride_b,
+    a_stride_d,
+    b,
+    b_number: tl.float64,
+    b_stride_b,
+    b_stride_d,
+    c,
+    c_number: tl.float64,
+    c_stride_b,
+    c_stride_d,
+    n_calls,
+    dim,
+    per_row,
+    magic: tl.uint32,
+    shift: tl.uint32,
+    first_low: tl.uint32,
+    first_high: tl.uint32,
+    step: tl.uint32,
+    k0: tl.uint32,
+    k1: tl.uint32,
+    KIND_A: tl.constexpr,
+    KIND_B: tl.constexpr,
+    KIND_C: tl.constexpr,
+    ROOT: tl.constexpr,
+    WANT_MEAN: tl.constexpr,
+    LANES: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+    F64: tl.constexpr,
+):
+    DTYPE: tl.constexpr = tl.float64 if F64 else tl.float32
+    call, row, place = locate(per_row, magic, shift, BLOCK)
+    offset, mask, component = tile_offsets(call, row, place, n_calls, dim, LANES, ALIGNED)
+    # The loads are issued first: the noise is made while they are under way.
+    xs = tl.load(x + offset, mask=mask, other=0.0).to(DTYPE)
+    ss = tl.load(s + offset, mask=mask, other=0.0).to(DTYPE)
+    ca = coefficient(a, a_number, a_stride_b, a_stride_d, row, component, mask, KIND_A, DTYPE)
+    cb = coefficient(b, b_number, b_stride_b, b_stride_d, row, component, mask, KIND_B, DTYPE)
+    cc = coefficient(c, c_number, c_stride_b, c_stride_d, row, component, mask, KIND_C, DTYPE)
+    z = tile_normals(row, place, first_low, first_high, step, k0, k1, LANES, BLOCK, F64)
+    if ROOT:
+        cc = cc * (tl.sqrt(tl.abs(cb)) if F64 else tl.sqrt_rn(tl.abs(cb)))
+    shape: tl.constexpr = [BLOCK, LANES]
+    m = tl.fma(tl.broadcast_to(cb, shape), ss, ca * xs)
+    if WANT_MEAN:
+        tl.store(mean + offset, m.to(mean.dtype.element_ty), mask=mask)
+    x_next = tl.fma(tl.broadcast_to(cc, shape), z, m)
+    tl.store(out + offset, x_next.to(out.dtype.element_ty), mask=mask)

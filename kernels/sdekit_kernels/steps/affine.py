@@ -1,0 +1,274 @@
+"""The one affine step behind every operation, its reference, its dispatch and its gradient.
+
+    x_mean = a x + b s,    x_next = x_mean + C z,    C = c, or C = c sqrt|b| (``root``)
+
+z is the normal of (seed, stream, sample, step, component). ``root`` serves Euler-Maruyama, where
+b = dt and c = g: then g sqrt(dt) is formed in registers. Computed in float64 for float64 states, in
+float32 for all others, and rounded once:
+
+    x_mean = fma(b, s, a x),    x_next = fma(C, z, x_mean)
+
+so that the CPU and the GPU give the same bits in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from sdekit_kernels.dispatch import compute_dtype, resolve_backend, set_numba_threads
+from sdekit_kernels.geometry import GPU_BLOCK, MAX_CALLS, cpu_block, gpu_tiling
+from sdekit_kernels.philox.normal import Draw, normal
+from sdekit_kernels.steps.coefficients import Coefficient, as_coefficient
+
+__all__ = ["Affine", "affine_step", "affine_step_torch"]
+
+View = torch.Tensor | float
+
+
+class Affine(NamedTuple):
+    """What an affine step does besides its tensors: whose noise, and which outputs."""
+
+    draw: Draw
+    root: bool
+    want_mean: bool
+    backend: str
+
+
+def noise_like(x: torch.Tensor, draw: Draw, backend: str = "auto") -> torch.Tensor:
+    """The z of a step on x, in the type it is computed in."""
+    return normal(
+        tuple(x.shape),
+        seed=draw.seed,
+        stream=draw.stream,
+        step=draw.step,
+        first_sample=draw.first_sample,
+        dtype=compute_dtype(x.dtype),
+        device=x.device,
+        backend=backend,
+    )
+
+
+def affine_step_torch(
+    x: torch.Tensor, s: torch.Tensor, a: View, b: View, c: View, z: torch.Tensor, root: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x_next, x_mean) in plain torch: the readable reference, differentiable."""
+    compute = compute_dtype(x.dtype)
+    mean = _up(a, compute) * x.to(compute) + _up(b, compute) * s.to(compute)
+    c = _up(c, compute)
+    if root:
+        c = c * (b.to(compute).abs().sqrt() if isinstance(b, torch.Tensor) else abs(b) ** 0.5)
+    return (mean + c * z).to(x.dtype), mean.to(x.dtype)
+
+
+def _up(view: View, compute: torch.dtype) -> View:
+    return view.to(compute) if isinstance(view, torch.Tensor) else view
+
+
+def affine_step(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    a: View,
+    b: View,
+    c: View,
+    how: Affine,
+    out: torch.Tensor | None = None,
+    mean_out: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(x_next, x_mean) for checked arguments; x_mean is None where it is not wanted.
+
+    Raises RuntimeError if ``out`` or ``mean_out`` is given while a gradient is asked for.
+    """
+    tensors = [v for v in (x, s, a, b, c) if isinstance(v, torch.Tensor)]
+    needs_grad = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
+    if needs_grad and (out is not None or mean_out is not None):
+        raise RuntimeError(
+            "out= and mean_out= cannot be written while a gradient is recorded: leave them away, "
+            "or run the step under torch.no_grad()"
+        )
+    choice = resolve_backend(how.backend, x.device)
+    if choice.backend == "torch":
+        z = noise_like(x, how.draw, "torch")
+        pair = affine_step_torch(x, s, a, b, c, z, how.root)
+    elif needs_grad:
+        pair = _AffineStep.apply(x, s, a, b, c, how._replace(backend=choice.backend))
+    else:
+        return _launch(x, s, a, b, c, how._replace(backend=choice.backend), out, mean_out)
+    x_next = pair[0] if out is None else out.copy_(pair[0])
+    if not how.want_mean:
+        return x_next, None
+    return x_next, pair[1] if mean_out is None else mean_out.copy_(pair[1])
+
+
+def _launch(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    a: View,
+    b: View,
+    c: View,
+    how: Affine,
+    out: torch.Tensor | None,
+    mean_out: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Run the kernel on contiguous memory; a strided input is copied once, a strided output too."""
+    compute = compute_dtype(x.dtype)
+    source, force = x.detach().contiguous(), s.detach().contiguous()
+    target = out if out is not None and out.is_contiguous() else torch.empty_like(source)
+    mean: torch.Tensor | None = None
+    if how.want_mean:
+        direct = mean_out is not None and mean_out.is_contiguous()
+        mean = mean_out if direct else torch.empty_like(source)
+    if x.numel() > 0:
+        coefficients = [as_coefficient(v, x, compute) for v in (a, b, c)]
+        run = _run_numba if how.backend == "numba" else _run_triton
+        run(source, force, coefficients, how, target, mean)
+    if out is not None and target is not out:
+        target = out.copy_(target)
+    if mean_out is not None and mean is not None and mean is not mean_out:
+        mean = mean_out.copy_(mean)
+    return target, mean
+
+
+def _run_numba(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    coefficients: list[Coefficient],
+    how: Affine,
+    out: torch.Tensor,
+    mean: torch.Tensor | None,
+) -> None:
+    import numpy as np
+
+    from sdekit_kernels._cpu.arrays import flat_array, scalar_like
+    from sdekit_kernels.steps._numba.affine import affine_kernel
+
+    n, dim = x.shape[0], x.numel() // x.shape[0]
+    block = cpu_block(dim)
+    like = scalar_like(x.dtype)
+    arguments: list[Any] = []
+    for c in coefficients:
+        flat = np.full(1, c.number, like.dtype) if c.flat is None else c.flat.numpy()
+        arguments += [flat, c.stride_b, c.stride_d]
+    set_numba_threads()
+    affine_kernel(
+        flat_array(x),
+        x.dtype == torch.bfloat16,
+        flat_array(s),
+        s.dtype == torch.bfloat16,
+        flat_array(out),
+        flat_array(out if mean is None else mean),
+        mean is not None,
+        *arguments,
+        how.root,
+        like,
+        n,
+        dim,
+        block.rows,
+        block.cols,
+        np.uint64(how.draw.first_sample),
+        np.uint32(how.draw.step),
+        np.uint32(how.draw.key[0]),
+        np.uint32(how.draw.key[1]),
+    )
+
+
+def _run_triton(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    coefficients: list[Coefficient],
+    how: Affine,
+    out: torch.Tensor,
+    mean: torch.Tensor | None,
+    block: int = GPU_BLOCK,
+) -> None:
+    from sdekit_kernels._gpu import on_device
+    from sdekit_kernels.steps._triton.affine import affine_kernel
+
+    n, dim = x.shape[0], x.numel() // x.shape[0]
+    tiling = gpu_tiling(dim)
+    draw = how.draw
+    rows = max(1, (MAX_CALLS - block) // tiling.per_row)
+    with on_device(x.device):
+        for r0 in range(0, n, rows):
+            part = x[r0 : r0 + rows]
+            calls = part.shape[0] * tiling.per_row
+            arguments: list[Any] = []
+            for c in coefficients:
+                flat = part if c.flat is None else c.flat[r0 * c.stride_b :]
+                arguments += [flat, c.number, c.stride_b, c.stride_d]
+            first = draw.first_sample + r0
+            affine_kernel[(-(-calls // block),)](
+                part,
+                s[r0 : r0 + rows],
+                out[r0 : r0 + rows],
+                part if mean is None else mean[r0 : r0 + rows],
+                *arguments,
+                calls,
+                dim,
+                tiling.per_row,
+                tiling.magic,
+                tiling.shift,
+                first & 0xFFFFFFFF,
+                first >> 32,
+                draw.step,
+                draw.key[0],
+                draw.key[1],
+                KIND_A=coefficients[0].kind,
+                KIND_B=coefficients[1].kind,
+                KIND_C=coefficients[2].kind,
+                ROOT=how.root,
+                WANT_MEAN=mean is not None,
+                LANES=tiling.lanes,
+                ALIGNED=tiling.aligned,
+                BLOCK=block,
+                F64=x.dtype == torch.float64,
+                enable_fp_fusion=False,
+            )
+
+
+class _AffineStep(torch.autograd.Function):
+    """The kernel forwards; backwards plain torch with the same noise made again, not stored."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, s: torch.Tensor, a: View, b: View, c: View, how: Affine
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        views = (a, b, c)
+        ctx.how = how
+        ctx.numbers = [None if isinstance(v, torch.Tensor) else v for v in views]
+        ctx.save_for_backward(x, s, *[v for v in views if isinstance(v, torch.Tensor)])
+        x_next, mean = _launch(x, s, a, b, c, how._replace(want_mean=True), None, None)
+        assert mean is not None
+        return x_next, mean
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        x, s, *tensors = ctx.saved_tensors
+        compute = compute_dtype(x.dtype)
+        left = iter(tensors)
+        a, b, c = (next(left) if n is None else n for n in ctx.numbers)
+        g_next = grads[0].to(compute)
+        total = g_next + grads[1].to(compute)
+        z = noise_like(x, ctx.how.draw)
+        root_b = 1.0
+        if ctx.how.root:
+            root_b = b.to(compute).abs().sqrt() if isinstance(b, torch.Tensor) else abs(b) ** 0.5
+        out: list[torch.Tensor | None] = [
+            (total * _up(a, compute)).to(x.dtype) if ctx.needs_input_grad[0] else None,
+            (total * _up(b, compute)).to(s.dtype) if ctx.needs_input_grad[1] else None,
+            None,
+            None,
+            None,
+            None,
+        ]
+        if ctx.needs_input_grad[2]:
+            out[2] = (total * x.to(compute)).sum_to_size(a.shape).to(a.dtype)
+        if ctx.needs_input_grad[3]:
+            db = total * s.to(compute)
+            if ctx.how.root:
+                db = db + g_next * z * _up(c, compute) * (b.to(compute).sign() / (2 * root_b))
+            out[3] = db.sum_to_size(b.shape).to(b.dtype)
+        if ctx.needs_input_grad[4]:
+            out[4] = (g_next * z * root_b).sum_to_size(c.shape).to(c.dtype)
+        return tuple(out)

@@ -1,0 +1,1 @@
+"""Who draws what, and Brownian paths made from it."""

@@ -1,0 +1,29 @@
+"""Who draws what: one stream number for each consumer of randomness.
+
+A normal is a pure function of (seed, stream, sample, step, component). Two consumers that share a
+seed must not share a stream, or their noise would be the same; this table is the only place where
+stream numbers are given out.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PATH: Final = 0
+"""Increments of the driving Brownian motion: solvers and predictors."""
+PRIOR: Final = 1
+"""The state at T from which a sampler starts."""
+CORRECTOR: Final = 2
+"""Langevin correctors and annealed Langevin dynamics."""
+PROBE: Final = 3
+"""Probe vectors of stochastic trace estimators."""
+DEQUANTIZE: Final = 4
+"""Uniform dequantization noise of a data transform."""
+DATA: Final = 5
+"""Draws from analytic data distributions."""
+TRAIN: Final = 6
+"""Times and noise of training losses, in consecutive streams from here."""
+INIT: Final = 32
+"""Initial weights of networks, one stream a parameter tensor from here."""
+BRIDGE: Final = 1 << 16
+"""Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""

@@ -1,0 +1,130 @@
+"""What an equation is: drift, diffusion, and what kind of noise drives it.
+
+Notation, here and everywhere: ``t`` time (0-d, or one entry a sample), ``x`` state of shape
+(B, D...), ``B`` samples of event shape ``D...``, ``s <= t`` two times of a transition.
+"""
+
+from __future__ import annotations
+
+import numbers
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+NoiseType = Literal["additive", "diagonal", "scalar", "general"]
+Interpretation = Literal["ito", "stratonovich"]
+TimeDirection = Literal["forward", "backward", "either"]
+Time = float | Tensor
+
+
+class SDE(ABC):
+    r"""A stochastic differential equation dx = f(t, x) dt + G(t, x) dW.
+
+    ``drift`` and ``diffusion`` get t as a 0-d tensor or one entry a sample, (B,), and x of shape
+    (B, D...). What ``diffusion`` returns depends on ``noise_type``:
+
+    - "additive", "diagonal": broadcastable to x.shape, multiplies dW (B, D...) elementwise;
+      additive noise must not depend on x;
+    - "scalar": broadcastable to x.shape, one Brownian motion a sample drives all components;
+    - "general": (B, D..., M), applied to dW of shape (B, M).
+
+    ``deterministic`` says that the diffusion is zero everywhere: the equation is an ODE.
+    ``time_direction`` says over which grids it may be solved: an Ito equation means something in
+    one direction of time only.
+    """
+
+    noise_type: NoiseType = "diagonal"
+    interpretation: Interpretation = "ito"
+    deterministic: bool = False
+    time_direction: TimeDirection = "forward"
+
+    @abstractmethod
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """f(t, x), of x's shape."""
+
+    @abstractmethod
+    def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
+        """G(t, x), of the shape that ``noise_type`` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marginal:
+    """First two moments of a law: mean and std of x's shape, cov (B, D, D) where one is kept."""
+
+    mean: Tensor
+    std: Tensor
+    cov: Tensor | None = None
+
+    @property
+    def var(self) -> Tensor:
+        """Variance of each component, of x's shape."""
+        return self.std.square()
+
+
+def as_time(t: Any, like: Tensor | None = None) -> Tensor:
+    """``t`` as a floating-point tensor, 0-d or (B,); numbers take the dtype and device of ``like``.
+
+    Raises TypeError for what is no number and no floating-point tensor, ValueError for a tensor
+    with more than one axis.
+    """
+    if isinstance(t, Tensor):
+        if not t.is_floating_point():
+            raise TypeError(f"time must be a floating-point tensor, got {t.dtype}: write t.float()")
+        if t.ndim > 1:
+            raise ValueError(
+                f"time must be a number, a 0-d tensor or one entry a sample, got {tuple(t.shape)}"
+            )
+        return t
+    if isinstance(t, bool) or not isinstance(t, numbers.Real):
+        raise TypeError(f"time must be a number or a floating-point tensor, got {t!r}")
+    if like is None:
+        return torch.tensor(float(t), dtype=torch.get_default_dtype())
+    return torch.full((), float(t), dtype=like.dtype, device=like.device)
+
+
+def expand(coef: Tensor, x: Tensor) -> Tensor:
+    """A coefficient in the shape and dtype in which it multiplies x.
+
+    0-d stays, one entry a sample (B,) becomes (B, 1, .., 1), and what already has the batch axis
+    first ((1, D...) or (B, D...)) stays. Raises ValueError if (B,) does not fit x.
+    """
+    if coef.ndim == 1:
+        if x.ndim == 0 or coef.shape[0] not in (1, x.shape[0]):
+            raise ValueError(
+                f"time or coefficient has one entry for each of {coef.shape[0]} samples, "
+                f"but x has shape {tuple(x.shape)}: its first axis must be the same"
+            )
+        coef = coef.view(-1, *([1] * (x.ndim - 1)))
+    return coef.to(x.dtype)
+
+
+def check_output(what: str, out: Any, x: Tensor) -> Tensor:
+    """``out`` if it is a tensor of x's shape.
+
+    Raises TypeError if it is no tensor, ValueError if the shape differs.
+    """
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{what} must return a tensor, got {type(out).__name__}")
+    if out.shape != x.shape:
+        raise ValueError(
+            f"{what} returned shape {tuple(out.shape)} for x of shape {tuple(x.shape)}: "
+            "it must return one value for each component, of x's own shape"
+        )
+    return out
+
+
+def check_batched(x: Any) -> Tensor:
+    """``x`` if it is a floating-point tensor of shape (B, D...).
+
+    Raises TypeError for what is no floating-point tensor, ValueError for a 0-d one.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}: write torch.as_tensor")
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor, got {x.dtype}: write x.float()")
+    if x.ndim == 0:
+        raise ValueError("x must have the shape (B, D...), got a 0-d tensor: write x.view(1, 1)")
+    return x

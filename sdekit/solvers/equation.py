@@ -1,0 +1,131 @@
+"""An equation as a solver sees it: every value checked against what the equation declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sdekit_kernels.checks import check_choice
+from torch import Tensor
+
+__all__ = ["Equation"]
+
+NOISE_TYPES = ("additive", "diagonal", "scalar", "general")
+INTERPRETATIONS = ("ito", "stratonovich")
+DIRECTIONS = ("forward", "backward", "either")
+
+
+class Equation:
+    """Any object with ``drift(t, x)`` and ``diffusion(t, x)``, checked.
+
+    ``noise_type`` defaults to "diagonal", ``interpretation`` to "ito", ``time_direction`` to
+    "forward"; see ``sdekit.sde.SDE`` for what they mean.
+
+    Raises:
+        TypeError: an object without the two methods, or a method that returns no tensor.
+        ValueError: an unknown noise type, interpretation or direction; a drift that is not of x's
+            shape; a diffusion whose shape, or whose dependence on x, contradicts the noise type.
+    """
+
+    def __init__(self, sde: Any) -> None:
+        for name in ("drift", "diffusion"):
+            if not callable(getattr(sde, name, None)):
+                raise TypeError(
+                    f"sde must have the methods drift(t, x) and diffusion(t, x), "
+                    f"{type(sde).__name__} has no {name}"
+                )
+        self.sde = sde
+        self.name = type(sde).__name__
+        self.noise_type = check_choice(
+            "noise_type", getattr(sde, "noise_type", "diagonal"), NOISE_TYPES
+        )
+        self.interpretation = check_choice(
+            "interpretation", getattr(sde, "interpretation", "ito"), INTERPRETATIONS
+        )
+        self.deterministic = bool(getattr(sde, "deterministic", False))
+        self.time_direction = check_choice(
+            "time_direction",
+            "either" if self.deterministic else getattr(sde, "time_direction", "forward"),
+            DIRECTIONS,
+        )
+
+    def drift(self, t: Tensor, x: Tensor) -> Tensor:
+        """f(t, x), of x's shape."""
+        f = self.sde.drift(t, x)
+        self._check_tensor("drift", f, x)
+        if f.shape != x.shape:
+            raise ValueError(
+                f"{self.name}.drift returned shape {tuple(f.shape)} for x of shape "
+                f"{tuple(x.shape)}: return one value for each component, of x's own shape"
+            )
+        return f
+
+    def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
+        """G(t, x), in a shape that broadcasts against x (or (B, D..., M) for general noise)."""
+        g = self.sde.diffusion(t, x)
+        if not isinstance(g, Tensor):
+            g = torch.as_tensor(g, dtype=x.dtype, device=x.device)
+        self._check_tensor("diffusion", g, x)
+        if self.noise_type == "general":
+            if g.ndim != x.ndim + 1 or g.shape[:-1] != x.shape:
+                raise ValueError(
+                    f"{self.name} declares general noise, but its diffusion has shape "
+                    f"{tuple(g.shape)}: return {(*x.shape, 'M')} for M Brownian motions"
+                )
+            return g
+        if g.ndim == 0 or g.shape == x.shape:
+            return g
+        if g.ndim == x.ndim + 1 and g.shape[: x.ndim] == x.shape:
+            raise ValueError(
+                f"{self.name} declares {self.noise_type} noise, but its diffusion has the matrix "
+                f"shape {tuple(g.shape)}: set noise_type = 'general'"
+            )
+        if g.shape == x.shape[:1]:
+            return g.reshape(-1, *(1,) * (x.ndim - 1))
+        if g.shape == x.shape[1:]:
+            return g[None]
+        if g.ndim == x.ndim and all(n in (1, m) for n, m in zip(g.shape, x.shape, strict=True)):
+            return g
+        raise ValueError(
+            f"{self.name} declares {self.noise_type} noise, but its diffusion has shape "
+            f"{tuple(g.shape)} for x of shape {tuple(x.shape)}: return something that broadcasts "
+            "to x's shape"
+        )
+
+    def check_additive(self, t: Tensor, x: Tensor) -> None:
+        """Refuse "additive" noise that changes when x does (looked at in two states)."""
+        if self.noise_type != "additive" or x.shape[0] == 0:
+            return
+        with torch.no_grad():
+            here, there = self.diffusion(t, x[:1]), self.diffusion(t, x[:1] + 1.0)
+        if not torch.equal(here, there):
+            raise ValueError(
+                f"{self.name} declares additive noise, but its diffusion depends on x: "
+                "set noise_type = 'diagonal'"
+            )
+
+    def channels(self, t: Tensor, x: Tensor) -> tuple[int, ...]:
+        """Shape of one Brownian increment for the batch x."""
+        if self.noise_type == "scalar":
+            return (x.shape[0],)
+        if self.noise_type == "general":
+            with torch.no_grad():
+                return (x.shape[0], self.diffusion(t, x).shape[-1])
+        return tuple(x.shape)
+
+    def apply_noise(self, g: Tensor, dw: Tensor, x: Tensor) -> Tensor:
+        """G dW, of x's shape."""
+        if self.noise_type == "general":
+            return (g * dw.view(dw.shape[0], *(1,) * (x.ndim - 1), dw.shape[1])).sum(-1)
+        if self.noise_type == "scalar":
+            return g * dw.view(-1, *(1,) * (x.ndim - 1))
+        return g * dw
+
+    def _check_tensor(self, what: str, value: Any, x: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{self.name}.{what} must return a tensor, got {type(value).__name__}")
+        if value.device != x.device and value.ndim > 0:
+            raise ValueError(
+                f"{self.name}.{what} returned a tensor on {value.device}, but x is on {x.device}: "
+                "move the equation's parameters there"
+            )
