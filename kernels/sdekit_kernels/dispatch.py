@@ -27,6 +27,9 @@ BACKENDS = ("auto", "numba", "triton", "torch")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+_THREAD = 8192
+
+
 class Choice(NamedTuple):
     """The backend that will run and the condition that chose it."""
 
@@ -83,8 +86,13 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def set_numba_threads() -> None:
-    """Let Numba's kernels use as many threads as torch does, so that one setting rules both."""
+def set_numba_threads(elements: int) -> None:
+    """Let Numba's kernels use as many threads as torch does, so that one setting rules both.
+
+    A thread gets at least ``_THREAD`` elements (some 10 us of work): on a busy machine a second
+    thread may have to wait milliseconds for a core, and the whole kernel with it.
+    """
     import numba
 
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
+    most = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(max(1, min(most, elements // _THREAD)))

@@ -39,13 +39,15 @@ class AffineSDE(SDE):
 
     Attributes: ``T``, the time of pure noise; ``t_min``, the smallest time at which a sampler asks
     for the score (below it 1 / std amplifies the score's error); ``t_min_likelihood``, the same for
-    likelihoods; ``offset``; ``event_shape``, the shape of per component parameters or None.
+    likelihoods; ``offset``; ``event_shape``, the shape of per component parameters or None;
+    ``breaks``, the times at which a coefficient is not smooth.
     """
 
     noise_type = "additive"
     T: float = 1.0
     t_min: float = 1e-3
     t_min_likelihood: float = 1e-5
+    breaks: tuple[float, ...] = ()
     offset: Parameter = 0.0
     event_shape: tuple[int, ...] | None = None
 
@@ -161,6 +163,7 @@ class AffineSDE(SDE):
         first_sample: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        backend: str = "auto",
     ) -> Tensor:
         """Draws of the law at T, of shape (B, D...), sample ``first_sample`` first."""
         z = sdekit_kernels.normal(
@@ -170,6 +173,7 @@ class AffineSDE(SDE):
             first_sample=first_sample,
             dtype=dtype,
             device=device,
+            backend=backend,
         )
         return self.uncentered(at(self.prior_std, z) * z)
 

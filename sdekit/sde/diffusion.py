@@ -71,6 +71,8 @@ class VP(AffineSDE):
         self, schedule: Any = "linear", *, beta_min: Any = None, beta_max: Any = None
     ) -> None:
         self.schedule = _beta_schedule(schedule, beta_min, beta_max)
+        # Objects of a user's own may leave breaks away.
+        self.breaks = tuple(getattr(self.schedule, "breaks", ()))
 
     def drift_rate(self, t: Time) -> Tensor:
         """-beta(t) / 2."""
@@ -136,6 +138,8 @@ class SubVP(AffineSDE):
         self, schedule: Any = "linear", *, beta_min: Any = None, beta_max: Any = None
     ) -> None:
         self.schedule = _beta_schedule(schedule, beta_min, beta_max)
+        # Objects of a user's own may leave breaks away.
+        self.breaks = tuple(getattr(self.schedule, "breaks", ()))
 
     def _integral(self, t: Tensor) -> Tensor:
         return self.schedule.integral(torch.zeros_like(t), t)

@@ -20,6 +20,10 @@ class BetaSchedule(Protocol):
     def integral(self, s: Tensor, t: Tensor) -> Tensor:
         r"""\int_s^t beta(u) du, with relative accuracy as t - s goes to 0."""
 
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """Times at which beta is not smooth."""
+
     def step(self, t: Tensor, t_next: Tensor) -> Tensor:
         """beta_i in (0, 1) of the discrete chain's step between t_next and t > t_next."""
 
@@ -39,6 +43,11 @@ class LinearBeta:
         self.beta_max = positive_time("beta_max", beta_max)
         if self.beta_min > self.beta_max:
             raise ValueError(f"beta_min must not be above beta_max, got {beta_min} > {beta_max}")
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """None."""
+        return ()
 
     def beta(self, t: Tensor) -> Tensor:
         """beta_min + t (beta_max - beta_min)."""
@@ -63,7 +72,7 @@ class LinearBeta:
                 f"{times.numel() - 1} steps from t = {float(times[0]):g} to "
                 f"{float(times[-1]):g} have one of {largest:.3g}: "
                 f"write steps={need} or more (equal steps), or take a predictor without "
-                "this limit, such as 'euler_maruyama' or 'probability_flow'"
+                "this limit, such as 'euler_maruyama'; the correctors have it too"
             )
 
 
@@ -89,6 +98,11 @@ class CosineBeta:
         if self.beta_clip <= self._rate * math.tan(self._start):
             raise ValueError(f"beta_clip must be above beta(0), got {beta_clip}")
         self.t_clip = math.atan(self.beta_clip / self._rate) / (0.5 * self._rate) - self.s
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """t_clip, where beta stops growing."""
+        return (self.t_clip,)
 
     def beta(self, t: Tensor) -> Tensor:
         """min(pi / (1 + s) tan(u(t)), beta_clip)."""

@@ -22,11 +22,18 @@ from sdekit_kernels.philox._numba import (
     philox,
     radius_squared_f32,
     radius_squared_f64,
+    radius_squared_sum_f32,
+    radius_squared_sum_f64,
 )
 
 
 def radius_squared(w: Any, like: Any) -> Any:
     """-2 ln u in the type of ``like``."""
+    raise NotImplementedError("runs inside Numba kernels only")
+
+
+def radius_squared_sum(w: Any, v: Any, like: Any) -> Any:
+    """-2 ln u(w) - 2 ln u(v) in the type of ``like``."""
     raise NotImplementedError("runs inside Numba kernels only")
 
 
@@ -40,6 +47,13 @@ def _radius_squared(w, like):  # type: ignore[no-untyped-def]
     if like == types.float32:
         return lambda w, like: radius_squared_f32(w)
     return lambda w, like: radius_squared_f64(w)
+
+
+@overload(radius_squared_sum, jit_options={"forceinline": True})
+def _radius_squared_sum(w, v, like):  # type: ignore[no-untyped-def]
+    if like == types.float32:
+        return lambda w, v, like: radius_squared_sum_f32(w, v)
+    return lambda w, v, like: radius_squared_sum_f64(w, v)
 
 
 @overload(cos_sin, jit_options={"forceinline": True})
@@ -151,10 +165,11 @@ def block_call_norms(
 ) -> None:
     """norms[: rows * cols / 4] = z0^2 + z1^2 + z2^2 + z3^2 of each Philox call; cols % 4 == 0.
 
-    r^2 cos^2 + r^2 sin^2 = r^2 = -2 ln u: four components cost two logarithms and no sine.
+    r^2 cos^2 + r^2 sin^2 = r^2 = -2 ln u: four components cost one logarithm, of the product of
+    their two u, and no sine.
     """
     like = norms.dtype.type(0)
     block_words(words, first, r0, rows, c0 // 4, cols // 4, step, k0, k1)
     w0, w2 = words[0], words[2]
     for i in range(rows * (cols // 4)):
-        norms[i] = radius_squared(w0[i], like) + radius_squared(w2[i], like)
+        norms[i] = radius_squared_sum(w0[i], w2[i], like)

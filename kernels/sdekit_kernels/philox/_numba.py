@@ -70,15 +70,8 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 
 @inline
-def radius_squared_f32(w: Any) -> Any:
-    """-2 ln u for u = (w + 1/2) 2^-32, float32, error below 1.5 units in the last place."""
-    near_one = w >= _HALF_WORD
-    y = fma(u32_to_f32(not_u32(w) if near_one else w), _SCALE32, _SHIFT32)
-    i = sub_u32(float_to_bits(y), _HALF_BITS)
-    e = sar_u32(i, _23)
-    m = bits_to_float(sub_u32(float_to_bits(y), shl_u32(e, _23)))
-    f = -y if near_one else m - _ONE_32
-    ef = np.float32(0.0) if near_one else i32_to_f32(e)
+def _log_f32(e: Any, f: Any) -> Any:
+    """-2 ln((1 + f) 2^e) for 1 + f in [sqrt(1/2), sqrt 2)."""
     p = fma(_L7, f, _L6)
     p = fma(p, f, _L5)
     p = fma(p, f, _L4)
@@ -86,7 +79,32 @@ def radius_squared_f32(w: Any) -> Any:
     p = fma(p, f, _L2)
     p = fma(p, f, _L1)
     p = fma(p, f, _L0)
-    return fma(f * f, p, fma(ef, _MINUS_TWO_LN2_32, _MINUS_TWO_32 * f))
+    return fma(f * f, p, fma(e, _MINUS_TWO_LN2_32, _MINUS_TWO_32 * f))
+
+
+@inline
+def _split_f32(y: Any) -> Any:
+    """Exponent e and m - 1 of y = m 2^e with m in [sqrt(1/2), sqrt 2)."""
+    e = sar_u32(sub_u32(float_to_bits(y), _HALF_BITS), _23)
+    m = bits_to_float(sub_u32(float_to_bits(y), shl_u32(e, _23)))
+    return i32_to_f32(e), m - _ONE_32
+
+
+@inline
+def radius_squared_f32(w: Any) -> Any:
+    """-2 ln u for u = (w + 1/2) 2^-32, float32, good to 1.5 units in the last place."""
+    near_one = w >= _HALF_WORD
+    y = fma(u32_to_f32(not_u32(w) if near_one else w), _SCALE32, _SHIFT32)
+    e, f = _split_f32(y)
+    return _log_f32(np.float32(0.0) if near_one else e, -y if near_one else f)
+
+
+@inline
+def radius_squared_sum_f32(w: Any, v: Any) -> Any:
+    """-2 ln u(w) - 2 ln u(v) by one logarithm of the product; absolute error 3e-7."""
+    u = fma(u32_to_f32(w), _SCALE32, _SHIFT32) * fma(u32_to_f32(v), _SCALE32, _SHIFT32)
+    e, f = _split_f32(u)
+    return _log_f32(e, f)
 
 
 @inline
@@ -107,9 +125,8 @@ def cos_sin_f32(w: Any) -> Any:
 
 
 @inline
-def radius_squared_f64(w: Any) -> Any:
-    """-2 ln u for u = (w + 1/2) 2^-32 in float64."""
-    y = (u32_to_f64(w) + 0.5) * 2.0**-32
+def _minus_two_log_f64(y: Any) -> Any:
+    """-2 ln y for a normal y below 2."""
     bits = float_to_bits(y)
     high = np.uint32(bits >> np.uint64(32))
     e = sar_u32(sub_u32(high, _HALF_BITS_HIGH), _20)
@@ -126,6 +143,18 @@ def radius_squared_f64(w: Any) -> Any:
     p = fma(p, t, _D0)
     p = fma(p, t, 2.0)
     return fma(i32_to_f64(e), k.MINUS_TWO_LN2, -2.0 * (s * p))
+
+
+@inline
+def radius_squared_f64(w: Any) -> Any:
+    """-2 ln u for u = (w + 1/2) 2^-32 in float64."""
+    return _minus_two_log_f64((u32_to_f64(w) + 0.5) * 2.0**-32)
+
+
+@inline
+def radius_squared_sum_f64(w: Any, v: Any) -> Any:
+    """-2 ln u(w) - 2 ln u(v) by one logarithm of the product."""
+    return _minus_two_log_f64((u32_to_f64(w) + 0.5) * (u32_to_f64(v) + 0.5) * 2.0**-64)
 
 
 @inline

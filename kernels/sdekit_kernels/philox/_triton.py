@@ -7,6 +7,7 @@ as one, and nothing else may be fused, or the bits would differ from the CPU's.
 import triton
 import triton.language as tl
 
+from sdekit_kernels._gpu.ops import fma
 from sdekit_kernels.philox import constants as k
 
 _M0: tl.constexpr = tl.constexpr(k.PHILOX_M0)
@@ -51,36 +52,67 @@ def _horner(t, C: tl.constexpr, N: tl.constexpr, dtype: tl.constexpr):
     """C[0] + ... + C[N - 1] t^(N - 1) by fused multiply-adds, from the last coefficient."""
     p = tl.full(t.shape, C[N - 1], dtype)
     for i in tl.static_range(N - 1):
-        p = tl.fma(p, t, tl.full(t.shape, C[N - 2 - i], dtype))
+        p = fma(p, t, tl.full(t.shape, C[N - 2 - i], dtype))
     return p
+
+
+@triton.jit
+def _minus_two_log_f64(y):
+    """-2 ln y for a normal y below 2."""
+    bits = y.to(tl.int64, bitcast=True)
+    e = ((bits >> 32).to(tl.int32) - _HALF_BITS_HIGH) >> 20
+    m = (bits - (e.to(tl.int64) << 52)).to(tl.float64, bitcast=True)
+    f = m - 1.0
+    s = f / (m + 1.0)
+    t = s * s
+    p = fma(_horner(t, _L64, 8, tl.float64), t, tl.full(t.shape, 2.0, tl.float64))
+    c = tl.full(t.shape, _MINUS_TWO_LN2, tl.float64)
+    return fma(e.to(tl.float64), c, -2.0 * (s * p))
+
+
+@triton.jit
+def _log_f32(e, f):
+    """-2 ln((1 + f) 2^e) for 1 + f in [sqrt(1/2), sqrt 2)."""
+    c = tl.full(f.shape, _MINUS_TWO_LN2, tl.float32)
+    return fma(f * f, _horner(f, _L, 8, tl.float32), fma(e.to(tl.float32), c, -2.0 * f))
+
+
+@triton.jit
+def _split_f32(y):
+    """Exponent e and m - 1 of y = m 2^e with m in [sqrt(1/2), sqrt 2)."""
+    bits = y.to(tl.int32, bitcast=True)
+    e = (bits - _HALF_BITS) >> 23
+    return e, (bits - (e << 23)).to(tl.float32, bitcast=True) - 1.0
+
+
+@triton.jit
+def _uniform_f32(w):
+    """(w + 1/2) 2^-32 in float32."""
+    scale = tl.full(w.shape, 2.3283064365386963e-10, tl.float32)  # 2^-32
+    return fma(w.to(tl.float32), scale, tl.full(w.shape, 1.1641532182693481e-10, tl.float32))
 
 
 @triton.jit
 def radius_squared(w, F64: tl.constexpr):
     """-2 ln u for u = (w + 1/2) 2^-32."""
     if F64:
-        y = (w.to(tl.float64) + 0.5) * 2.3283064365386963e-10  # 2^-32
-        bits = y.to(tl.int64, bitcast=True)
-        e = ((bits >> 32).to(tl.int32) - _HALF_BITS_HIGH) >> 20
-        m = (bits - (e.to(tl.int64) << 52)).to(tl.float64, bitcast=True)
-        f = m - 1.0
-        s = f / (m + 1.0)
-        t = s * s
-        p = tl.fma(_horner(t, _L64, 8, tl.float64), t, tl.full(t.shape, 2.0, tl.float64))
-        c = tl.full(t.shape, _MINUS_TWO_LN2, tl.float64)
-        return tl.fma(e.to(tl.float64), c, -2.0 * (s * p))
+        return _minus_two_log_f64((w.to(tl.float64) + 0.5) * 2.3283064365386963e-10)
     else:
         near_one = w >= tl.full([], _HALF_WORD, tl.uint32)
-        n = tl.where(near_one, ~w, w).to(tl.float32)
-        scale = tl.full(w.shape, 2.3283064365386963e-10, tl.float32)  # 2^-32
-        y = tl.fma(n, scale, tl.full(w.shape, 1.1641532182693481e-10, tl.float32))  # 2^-33
-        bits = y.to(tl.int32, bitcast=True)
-        e = (bits - _HALF_BITS) >> 23
-        m = (bits - (e << 23)).to(tl.float32, bitcast=True)
-        f = tl.where(near_one, -y, m - 1.0)
-        ef = tl.where(near_one, 0, e).to(tl.float32)
-        c = tl.full(w.shape, _MINUS_TWO_LN2, tl.float32)
-        return tl.fma(f * f, _horner(f, _L, 8, tl.float32), tl.fma(ef, c, -2.0 * f))
+        y = _uniform_f32(tl.where(near_one, w ^ 0xFFFFFFFF, w))
+        e, f = _split_f32(y)
+        return _log_f32(tl.where(near_one, 0, e), tl.where(near_one, -y, f))
+
+
+@triton.jit
+def radius_squared_sum(w, v, F64: tl.constexpr):
+    """-2 ln u(w) - 2 ln u(v) by one logarithm of the product; absolute error 3e-7 in float32."""
+    if F64:
+        product = (w.to(tl.float64) + 0.5) * (v.to(tl.float64) + 0.5)
+        return _minus_two_log_f64(product * 5.421010862427522e-20)  # 2^-64
+    else:
+        e, f = _split_f32(_uniform_f32(w) * _uniform_f32(v))
+        return _log_f32(e, f)
 
 
 @triton.jit
@@ -92,12 +124,12 @@ def cos_sin(w, F64: tl.constexpr):
         a = rest.to(tl.float64) * 4.656612873077393e-10  # 2^-31
         t = a * a
         s = a * _horner(t, _S64, 8, tl.float64)
-        c = tl.fma(_horner(t, _C64, 7, tl.float64), t, tl.full(t.shape, 1.0, tl.float64))
+        c = fma(_horner(t, _C64, 7, tl.float64), t, tl.full(t.shape, 1.0, tl.float64))
     else:
         a = rest.to(tl.float32) * 4.656612873077393e-10
         t = a * a
         s = a * _horner(t, _S, 4, tl.float32)
-        c = tl.fma(_horner(t, _C, 4, tl.float32), t, tl.full(t.shape, 1.0, tl.float32))
+        c = fma(_horner(t, _C, 4, tl.float32), t, tl.full(t.shape, 1.0, tl.float32))
     swap = (v & 0x40000000) != 0
     x = tl.where(swap, s, c)
     y = tl.where(swap, c, s)

@@ -8,7 +8,7 @@ sample: 4 neighbouring components where dim >= 4, one where dim < 4. Tiles have 
 import triton
 import triton.language as tl
 
-from sdekit_kernels.philox._triton import normal_pair, philox, radius_squared
+from sdekit_kernels.philox._triton import normal_pair, philox
 
 
 @triton.jit
@@ -81,10 +81,3 @@ def tile_normals(
         upper = (s & 2) != 0
         z0, z1 = normal_pair(tl.where(upper, w2, w0), tl.where(upper, w3, w1), F64)
         return tl.where((s & 1) != 0, z1, z0)[:, None]
-
-
-@triton.jit
-def tile_radii(row, place, first_low, first_high, step, k0, k1, F64: tl.constexpr):
-    """z0^2 + z1^2 + z2^2 + z3^2 of each call, without sines: r^2 cos^2 + r^2 sin^2 = -2 ln u."""
-    w0, _, w2, _ = tile_words(row, place, first_low, first_high, step, k0, k1, 4)
-    return radius_squared(w0, F64) + radius_squared(w2, F64)

@@ -109,7 +109,7 @@ def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:
 
     n, dim = out.shape
     shape = cpu_block(dim, block)
-    set_numba_threads()
+    set_numba_threads(out.numel())
     fill_normals(
         flat_array(out),
         out.dtype == torch.bfloat16,
@@ -127,7 +127,7 @@ def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:
 
 def _fill_triton(out: torch.Tensor, draw: Draw, block: int = GPU_BLOCK) -> None:
     """Fill a contiguous (n_samples, dim) GPU tensor."""
-    from sdekit_kernels._gpu import on_device
+    from sdekit_kernels._gpu.launch import on_device
     from sdekit_kernels.philox._triton_normal import fill_normals
 
     n, dim = out.shape

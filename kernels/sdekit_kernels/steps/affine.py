@@ -150,7 +150,7 @@ def _run_numba(
     for c in coefficients:
         flat = np.full(1, c.number, like.dtype) if c.flat is None else c.flat.numpy()
         arguments += [flat, c.stride_b, c.stride_d]
-    set_numba_threads()
+    set_numba_threads(x.numel())
     affine_kernel(
         flat_array(x),
         x.dtype == torch.bfloat16,
@@ -182,7 +182,7 @@ def _run_triton(
     mean: torch.Tensor | None,
     block: int = GPU_BLOCK,
 ) -> None:
-    from sdekit_kernels._gpu import on_device
+    from sdekit_kernels._gpu.launch import on_device
     from sdekit_kernels.steps._triton.affine import affine_kernel
 
     n, dim = x.shape[0], x.numel() // x.shape[0]

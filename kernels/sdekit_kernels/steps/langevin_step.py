@@ -97,5 +97,6 @@ def _step_size(
     ratio = torch.where(ss > 0, zz / torch.where(ss > 0, ss, 1.0), 0.0)
     ratio = torch.where(ss.isnan(), ss, ratio)
     ratio = ratio.reshape(-1, *(1,) * (x.ndim - 1))
+    # The sums are float64 or float32, whatever the coefficients are: multiply in their type.
     scale, level = coefficient_view("alpha", alpha, x), coefficient_view("snr", snr, x)
-    return 2.0 * scale * level**2 * ratio
+    return ratio * scale * 2.0 * level**2

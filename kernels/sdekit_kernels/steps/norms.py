@@ -1,7 +1,8 @@
 """Squared norms of the score and of the very noise that a step will use, one pair a sample.
 
 The noise is made in registers and never stored. Where a sample is made of whole Philox calls its
-norm needs no sine: r^2 cos^2 + r^2 sin^2 = r^2 = -2 ln u.
+norm needs no sine: r^2 cos^2 + r^2 sin^2 = r^2 = -2 ln u, and one logarithm for four components:
+ln u + ln v = ln(u v).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from sdekit_kernels.steps.affine import noise_like
 
 __all__ = ["squared_norms"]
 
-_CALLS = 256
-"""Philox calls of a tile of the GPU kernel."""
+_CALLS = 1024
+"""Philox calls of a tile of the GPU kernel: enough to hide what the two reductions cost."""
 
 
 def squared_norms(s: torch.Tensor, draw: Draw, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +49,7 @@ def _run_numba(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]
     block = cpu_block(dim)
     chunks = -(-dim // block.cols)
     partial = torch.empty((2, n, chunks), dtype=torch.float64)
-    set_numba_threads()
+    set_numba_threads(s.numel())
     norms_kernel(
         flat_array(s),
         s.dtype == torch.bfloat16,
@@ -68,7 +69,7 @@ def _run_numba(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _run_triton(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-    from sdekit_kernels._gpu import on_device
+    from sdekit_kernels._gpu.launch import on_device
     from sdekit_kernels.steps._triton.norms import norms_kernel
 
     n, dim = s.shape[0], s.numel() // s.shape[0]
@@ -85,6 +86,7 @@ def _run_triton(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor
             partial,
             n,
             dim,
+            per_row,
             chunks,
             draw.first_sample & 0xFFFFFFFF,
             draw.first_sample >> 32,

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from sdekit_kernels._gpu.ops import fma
 from sdekit_kernels.philox._triton_tile import locate, tile_normals, tile_offsets
 
 
@@ -83,8 +84,8 @@ def affine_kernel(
     if ROOT:
         cc = cc * (tl.sqrt(tl.abs(cb)) if F64 else tl.sqrt_rn(tl.abs(cb)))
     shape: tl.constexpr = [BLOCK, LANES]
-    m = tl.fma(tl.broadcast_to(cb, shape), ss, ca * xs)
+    m = fma(tl.broadcast_to(cb, shape), ss, ca * xs)
     if WANT_MEAN:
         tl.store(mean + offset, m.to(mean.dtype.element_ty), mask=mask)
-    x_next = tl.fma(tl.broadcast_to(cc, shape), z, m)
+    x_next = fma(tl.broadcast_to(cc, shape), z, m)
     tl.store(out + offset, x_next.to(out.dtype.element_ty), mask=mask)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from sdekit_kernels.philox._triton import normal_pair, radius_squared
+from sdekit_kernels.philox._triton import normal_pair, radius_squared_sum
 from sdekit_kernels.philox._triton_tile import tile_words
 
 
@@ -13,6 +13,7 @@ def norms_kernel(
     partial,
     n_samples,
     dim,
+    per_row,
     chunks,
     first_low: tl.uint32,
     first_high: tl.uint32,
@@ -35,8 +36,10 @@ def norms_kernel(
     chunk = tl.program_id(1)
     live = row < n_samples
     column = chunk * (WIDTH * LANES) + tl.arange(0, WIDTH * LANES)
-    offset = row.to(tl.int64)[:, None] * dim + column[None, :]
-    inside = live[:, None] & (column < dim)[None, :]
+    # Where rows are whole calls, this spelling tells the compiler that they are 16-byte aligned.
+    stride = per_row * LANES if WHOLE else dim
+    offset = (row.to(tl.int64) * stride)[:, None] + column[None, :]
+    inside = live[:, None] & (column < stride)[None, :]
     v = tl.load(s + offset, mask=inside, other=0.0).to(DTYPE)
 
     place = chunk * WIDTH + tl.arange(0, WIDTH)[None, :] + tl.zeros([ROWS, 1], tl.int32)
@@ -49,7 +52,7 @@ def norms_kernel(
         z = tl.where((st & 1) != 0, z1, z0)
         zz = tl.where(place < dim, z * z, 0.0)
     elif WHOLE:
-        zz = radius_squared(w0, F64) + radius_squared(w2, F64)
+        zz = radius_squared_sum(w0, w2, F64)
         zz = tl.where(place * 4 < dim, zz, 0.0)
     else:
         z0, z1 = normal_pair(w0, w1, F64)

@@ -1,0 +1,300 @@
+"""What ``sdekit train``, ``sample`` and ``likelihood`` do."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from sdekit_kernels.checks import check_choice, check_int_range
+from torch import Tensor
+
+from sdekit import viz
+from sdekit.cli.errors import InputError, output_file
+from sdekit.likelihood import Likelihood, log_likelihood
+from sdekit.sample import CORRECTORS, PREDICTORS, sample
+from sdekit.train import SDES, Checkpoint, load_checkpoint, load_digits, make_sde, save_checkpoint
+from sdekit.train.checkpoint import write_atomically
+from sdekit.train.data import LEVELS
+from sdekit.train.recipe import Recipe, fit_digits
+
+DEFAULTS: Final = Recipe()
+SDE_HELP: Final = f"Equation: {', '.join(SDES)}."
+PREDICTOR_HELP: Final = f"{', '.join(PREDICTORS)}."
+CORRECTOR_HELP: Final = f"{', '.join(CORRECTORS)}."
+
+_DATA: Final = ("digits",)
+
+
+def train_command(
+    out: Path,
+    *,
+    data: str,
+    sde: str,
+    seconds: float | None,
+    steps: int | None,
+    batch: int,
+    lr: float,
+    width: int,
+    depth: int,
+    seed: int,
+) -> None:
+    """Train and write a checkpoint. Wrong values are refused before the work begins."""
+    check_choice("data set", data, _DATA)
+    make_sde(sde)
+    check_seed(seed)
+    output_file(out, ".safetensors")
+    if seconds is None and steps is None:
+        seconds = 90.0
+    recipe = Recipe(sde=sde, width=width, depth=depth, batch=batch, lr=lr, seed=seed)
+    with progress("training") as on_step:
+        checkpoint, report = fit_digits(
+            load_digits().train, recipe, steps=steps, seconds=seconds, on_step=on_step
+        )
+    save_checkpoint(out, checkpoint)
+    table(
+        "training",
+        [
+            ("steps", f"{report.steps}"),
+            ("seconds", f"{report.seconds:.1f}"),
+            ("loss over the last tenth", f"{report.loss:.4f}"),
+            ("depends on the seed alone", "yes" if report.reproducible else "no: the clock ended"),
+            ("checkpoint", str(out)),
+        ],
+    )
+
+
+def sample_command(
+    model: Path,
+    out: Path,
+    *,
+    n: int,
+    steps: int,
+    predictor: str,
+    corrector: str,
+    snr: float,
+    seed: int,
+) -> None:
+    """Draw images and write them as a picture or as grey levels."""
+    check_choice("predictor", predictor, PREDICTORS)
+    check_choice("corrector", corrector, CORRECTORS)
+    check_int_range("the number of images", n, 1, 1_000_001)
+    check_seed(seed)
+    output_file(out, ".png", ".npy")
+    if out.suffix.lower() == ".png":
+        viz.require_matplotlib()
+    checkpoint = load_images_model(model)
+    start = time.perf_counter()
+    x, info = sample(
+        checkpoint.sde,
+        checkpoint.net,
+        (n, *checkpoint.net.event_shape),
+        steps=steps,
+        predictor=predictor,
+        corrector=corrector,
+        snr=snr,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+        return_info=True,
+    )
+    seconds = time.perf_counter() - start
+    lost = int((info.status != 0).sum())
+    if lost == n:
+        raise ArithmeticError(
+            f"all {n} samples left the finite numbers: write more --steps than {steps}"
+        )
+    images = checkpoint.transform.inverse(x[info.status == 0])
+    write_images(out, images, columns=10)
+    table(
+        "samples",
+        [
+            ("images", f"{n - lost}" + (f" ({lost} left the finite numbers)" if lost else "")),
+            ("steps", f"{steps} of {predictor}, corrector {corrector}"),
+            ("evaluations of the network", f"{info.nfe}"),
+            ("seconds", f"{seconds:.1f}"),
+            ("written to", str(out)),
+        ],
+    )
+
+
+def likelihood_command(
+    model: Path,
+    *,
+    divergence: str,
+    n: int,
+    probes: int,
+    tolerance: float,
+    out: Path | None,
+    seed: int,
+) -> None:
+    """Score test images and print the mean; each image's numbers into a JSON file on request."""
+    check_choice("divergence", divergence, ("exact", "hutchinson"))
+    check_seed(seed)
+    if out is not None:
+        output_file(out, ".json")
+    checkpoint = load_images_model(model)
+    images = take(load_digits().test, n, "test images")
+    start = time.perf_counter()
+    result = score_images(
+        checkpoint,
+        images,
+        divergence=divergence,
+        probes=probes,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    seconds = time.perf_counter() - start
+    good = result.status == 0
+    if not bool(good.any()):
+        raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
+    bits, log_prob = result.bits_per_dim[good], result.log_prob[good]
+    if out is not None:
+        numbers = {
+            "bits_per_dim": result.bits_per_dim.tolist(),
+            "log_prob": result.log_prob.tolist(),
+            "std_error": result.std_error.tolist(),
+            "status": result.status.tolist(),
+        }
+        write_json(out, numbers)
+    lines = [
+        ("images", f"{n}" + (f" ({n - int(good.sum())} failed)" if not good.all() else "")),
+        ("bits per dimension", mean_and_error(bits)),
+        ("log-likelihood, nats", mean_and_error(log_prob)),
+        ("divergence", divergence if divergence == "exact" else f"{divergence}, {probes} probes"),
+    ]
+    if divergence == "hutchinson" and probes > 1:
+        lines.append(("bits: error by the probes", f"{probe_error(result):.4f} (of the mean)"))
+    lines += [
+        ("evaluations of the network", f"{int(result.nfe.max())}"),
+        ("seconds", f"{seconds:.1f}"),
+    ]
+    table("likelihood", lines)
+
+
+def score_images(
+    checkpoint: Checkpoint,
+    images: Tensor,
+    *,
+    divergence: str,
+    probes: int,
+    tolerance: float,
+    seed: int,
+) -> Likelihood:
+    """Log-likelihoods of integer images, dequantized once by the seed."""
+    x = checkpoint.transform.forward(images, seed=seed)
+    return log_likelihood(
+        checkpoint.sde,
+        checkpoint.net,
+        x,
+        divergence=divergence,
+        n_probes=probes,
+        rtol=tolerance,
+        atol=tolerance,
+        seed=seed,
+        transform=checkpoint.transform,
+    )
+
+
+def load_images_model(path: Path) -> Checkpoint:
+    """A checkpoint for 8 x 8 images of 17 grey levels; raises InputError for another one."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.net.event_shape != (8, 8) or checkpoint.transform.levels != LEVELS:
+        raise InputError(
+            f"{path} is a model of data of shape {checkpoint.net.event_shape} with "
+            f"{checkpoint.transform.levels} levels; this command is for the digits, (8, 8) with "
+            f"{LEVELS}"
+        )
+    return checkpoint
+
+
+def take(images: Tensor, n: int, what: str) -> Tensor:
+    """The first n images; raises InputError unless there are so many."""
+    if not 1 <= n <= len(images):
+        raise InputError(f"there are {len(images)} {what}: write a number from 1 to {len(images)}")
+    return images[:n]
+
+
+def check_seed(seed: int) -> int:
+    """``seed`` if it is in [0, 2^64); raises ValueError otherwise."""
+    return check_int_range("seed", seed, 0, 1 << 64)
+
+
+def write_images(out: Path, images: Tensor, *, columns: int) -> None:
+    """Grey levels (N, H, W) as a picture, or as they are in numpy's format."""
+    if out.suffix.lower() == ".png":
+        viz.image_grids(out, {"samples": images}, columns=columns, limits=(0, LEVELS - 1))
+        return
+    buffer = io.BytesIO()
+    np.save(buffer, images.to(torch.uint8).numpy(), allow_pickle=False)
+    write_atomically(out, buffer.getvalue())
+
+
+def write_json(out: Path, numbers: Any) -> None:
+    """Plain values as JSON; numbers that are not finite become null."""
+    write_atomically(out, (json.dumps(_finite(numbers), indent=1) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or np.isfinite(value) else None
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of ``values`` (N,), from their spread; NaN for one value."""
+    if len(values) < 2:
+        return float("nan")
+    return float(values.double().std()) / len(values) ** 0.5
+
+
+def mean_and_error(values: Tensor, digits: int = 3) -> str:
+    """Mean ± standard error over the images."""
+    return f"{float(values.double().mean()):.{digits}f} ± {standard_error(values):.{digits}f}"
+
+
+def probe_error(result: Likelihood) -> float:
+    """Standard error that the probes give the mean bits per dimension."""
+    errors = result.bits_std_error[result.status == 0].double()
+    return float(errors.square().sum().sqrt()) / max(1, len(errors))
+
+
+def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of text under a title, in aligned columns."""
+    columns = max(len(row) for row in rows)
+    filled = [(*row, *[""] * (columns - len(row))) for row in rows]
+    widths = [max(len(row[k]) for row in filled) for k in range(columns)]
+    total = max(len(title), sum(widths) + 2 * (columns - 1))
+    print(title)
+    print("-" * total)
+    for row in filled:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, float, float], None] | None]:
+    """A bar on stderr for ``on_step`` of the training loop; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    with tqdm(total=1.0, desc=what, bar_format=form) as bar:
+
+        def on_step(done: int, way: float, loss: float) -> None:
+            if done % 20 == 0 or way >= 1.0:
+                bar.set_postfix_str(f"step {done}, loss {loss:.3f}", refresh=False)
+                bar.update(way - bar.n)
+
+        yield on_step

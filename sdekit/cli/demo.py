@@ -1,0 +1,289 @@
+"""``sdekit demo``: from an equation to digits and their exact likelihoods, in a few minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from sdekit_kernels.checks import check_int_range, check_positive
+from torch import Tensor
+
+from sdekit import viz
+from sdekit.cli import commands
+from sdekit.cli.errors import output_folder
+from sdekit.likelihood import Likelihood
+from sdekit.sample import sample
+from sdekit.train import Checkpoint, Digits, TrainReport, load_digits, make_sde, save_checkpoint
+from sdekit.train.data import LEVELS, noise_images
+from sdekit.train.quality import Judge, Quality, gaussian_bits_per_dim, uniform_bits_per_dim
+from sdekit.train.recipe import Recipe, fit_digits
+
+R = TypeVar("R")
+_LIMITS = (0, LEVELS - 1)
+_TOLERANCE = 1e-4
+_PATH_POINTS = 11
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """The options of the command, see ``sdekit demo --help``."""
+
+    out: Path
+    seconds: float = 80.0
+    train_steps: int | None = None
+    samples: int = 100
+    steps: int = 1000
+    flow_steps: int = 200
+    test: int = 200
+    probes: int = 8
+    sde: str = "vp"
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the demo found, for the table and the pictures."""
+
+    report: TrainReport
+    drawn: dict[str, Tensor]
+    quality: dict[str, Quality]
+    exact: Likelihood
+    hutchinson: Likelihood
+    noise: Likelihood
+    gaussian: Tensor
+    path: Tensor
+    path_t: list[float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_demo(options: DemoOptions) -> None:
+    """Train, sample, score; write pictures, numbers and the checkpoint; print one table."""
+    begin = time.perf_counter()
+    _check(options)
+    out = output_folder(options.out)
+    viz.require_matplotlib()
+    torch.set_flush_denormal(True)
+    digits = load_digits()
+    commands.take(digits.test, options.test, "test images")
+    clock: dict[str, float] = {}
+    checkpoint, report = _timed(clock, "training", lambda: _train(digits, options))
+    save_checkpoint(out / "model.safetensors", checkpoint)
+    found = _evaluate(checkpoint, report, digits, options, clock)
+    pictures = _timed(clock, "pictures", lambda: _draw(found, digits, out))
+    clock["all"] = time.perf_counter() - begin
+    found.seconds = clock
+    commands.write_json(out / "numbers.json", _numbers(found, options))
+    _print_table(found, options)
+    print(f"\nin {out}/: {', '.join(p.name for p in pictures)}, numbers.json, model.safetensors")
+
+
+def _check(options: DemoOptions) -> None:
+    """Refuse wrong numbers before the training, not after it."""
+    make_sde(options.sde)
+    commands.check_seed(options.seed)
+    check_positive("--seconds", options.seconds)
+    check_int_range("--samples", options.samples, 1, 10_001)
+    check_int_range("--steps", options.steps, _PATH_POINTS - 1, 1_000_001)
+    check_int_range("--flow-steps", options.flow_steps, 1, 1_000_001)
+    check_int_range("--probes", options.probes, 1, 10_001)
+
+
+def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainReport]:
+    recipe = Recipe(sde=options.sde, seed=options.seed)
+    print(f"training on {len(digits.train)} digits, {options.seconds:g} s at the most", flush=True)
+    with commands.progress("training") as on_step:
+        return fit_digits(
+            digits.train,
+            recipe,
+            steps=options.train_steps,
+            seconds=options.seconds,
+            on_step=on_step,
+        )
+
+
+def _evaluate(
+    checkpoint: Checkpoint,
+    report: TrainReport,
+    digits: Digits,
+    options: DemoOptions,
+    clock: dict[str, float],
+) -> Findings:
+    print(f"drawing 2 x {options.samples} digits", flush=True)
+    shape = (options.samples, *checkpoint.net.event_shape)
+    common: dict[str, Any] = {"seed": options.seed, "return_info": True}
+    # One seed: both samplers start from the same prior noise.
+    corrected, info = _timed(
+        clock,
+        "predictor-corrector",
+        lambda: sample(
+            checkpoint.sde,
+            checkpoint.net,
+            shape,
+            steps=options.steps,
+            predictor="reverse_diffusion",
+            corrector="langevin",
+            path_points=_PATH_POINTS,
+            **common,
+        ),
+    )
+    flow, flow_info = _timed(
+        clock,
+        "probability flow",
+        lambda: sample(
+            checkpoint.sde,
+            checkpoint.net,
+            shape,
+            steps=options.flow_steps,
+            predictor="probability_flow",
+            **common,
+        ),
+    )
+    if bool((info.status != 0).any() | (flow_info.status != 0).any()):
+        raise ArithmeticError("samples left the finite numbers: train longer, or sample more steps")
+    back = checkpoint.transform.inverse
+    drawn = {"predictor-corrector": back(corrected), "probability flow": back(flow)}
+
+    held_out = digits.test[: options.test]
+
+    def score(images: Tensor, divergence: str) -> Likelihood:
+        return commands.score_images(
+            checkpoint,
+            images,
+            divergence=divergence,
+            probes=options.probes,
+            tolerance=_TOLERANCE,
+            seed=options.seed,
+        )
+
+    print(f"scoring {options.test} held-out digits", flush=True)
+    exact = _timed(clock, "exact divergence", lambda: score(held_out, "exact"))
+    hutchinson = _timed(clock, "Hutchinson", lambda: score(held_out, "hutchinson"))
+    noise = _timed(
+        clock,
+        "noise images",
+        lambda: score(noise_images(options.test, seed=options.seed), "hutchinson"),
+    )
+
+    judge = Judge(digits.train, digits.train_labels, digits.test)
+    shown = {"test digits": held_out, **drawn, "noise": noise_images(options.samples)}
+    return Findings(
+        report=report,
+        drawn=drawn,
+        quality={name: judge(images) for name, images in shown.items()},
+        exact=exact,
+        hutchinson=hutchinson,
+        noise=noise,
+        gaussian=gaussian_bits_per_dim(digits.train, held_out, checkpoint.transform),
+        path=back(info.path[:, :8]),
+        path_t=info.path_t.tolist(),
+    )
+
+
+def _draw(found: Findings, digits: Digits, out: Path) -> list[Path]:
+    count = len(next(iter(found.drawn.values())))
+    real = {"real, held out": digits.test[:count]}
+    groups = {"held-out digits": found.exact.log_prob, "noise images": found.noise.log_prob}
+    return [
+        viz.image_grids(out / "samples.png", {**real, **found.drawn}, limits=_LIMITS),
+        viz.reverse_time(out / "reverse_time.png", found.path, found.path_t, limits=_LIMITS),
+        viz.ou_band(out / "ou_paths.png"),
+        viz.likelihood_histogram(out / "likelihoods.png", groups),
+    ]
+
+
+def _numbers(found: Findings, options: DemoOptions) -> dict[str, Any]:
+    def bits(values: Tensor) -> dict[str, float]:
+        finite = values[torch.isfinite(values)]
+        return {
+            "mean": float(finite.double().mean()),
+            "std_error": commands.standard_error(finite),
+            "images": len(finite),
+        }
+
+    transform = found.exact.transform
+    assert transform is not None
+    return {
+        "training": {
+            "steps": found.report.steps,
+            "seconds": found.report.seconds,
+            "loss": found.report.loss,
+            "reproducible": found.report.reproducible,
+        },
+        "bits_per_dim": {
+            "exact": bits(found.exact.bits_per_dim),
+            "hutchinson": {
+                **bits(found.hutchinson.bits_per_dim),
+                "probes": options.probes,
+                "probe_std_error": commands.probe_error(found.hutchinson),
+            },
+            "hutchinson_minus_exact": bits(
+                found.hutchinson.bits_per_dim - found.exact.bits_per_dim
+            ),
+            "gaussian": bits(found.gaussian),
+            "uniform": uniform_bits_per_dim(transform),
+            "noise_images": bits(found.noise.bits_per_dim),
+        },
+        "quality": {name: quality.as_dict() for name, quality in found.quality.items()},
+        "network_evaluations": {
+            "exact": int(found.exact.nfe.max()),
+            "hutchinson": int(found.hutchinson.nfe.max()),
+        },
+        "seconds": found.seconds,
+        "sde": options.sde,
+        "seed": options.seed,
+    }
+
+
+def _print_table(found: Findings, options: DemoOptions) -> None:
+    exact, hutchinson = found.exact, found.hutchinson
+    assert exact.transform is not None
+    seconds = {name: f"{value:.1f} s" for name, value in found.seconds.items()}
+    commands.table(
+        f"\nbits per dimension of {options.test} held-out digits (mean ± standard error over them)",
+        [
+            (
+                "score model, exact divergence",
+                commands.mean_and_error(_finite(exact.bits_per_dim)),
+                "",
+                seconds["exact divergence"],
+            ),
+            (
+                f"score model, Hutchinson, {options.probes} probes",
+                commands.mean_and_error(_finite(hutchinson.bits_per_dim)),
+                f"± {commands.probe_error(hutchinson):.4f} by the probes",
+                seconds["Hutchinson"],
+            ),
+            ("one Gaussian, full covariance", commands.mean_and_error(found.gaussian)),
+            ("uniform grey levels", f"{uniform_bits_per_dim(exact.transform):.3f}"),
+            (
+                "(noise images, under the score model)",
+                commands.mean_and_error(_finite(found.noise.bits_per_dim)),
+                "",
+                seconds["noise images"],
+            ),
+        ],
+    )
+    rows: list[tuple[str, ...]] = [
+        ("", "confidence", "distance", "precision", "recall", ""),
+    ]
+    for name, q in found.quality.items():
+        values = (q.confidence, q.nearest, q.precision, q.recall)
+        rows.append((name, *(f"{v:.2f}" for v in values), seconds.get(name, "")))
+    commands.table("\nare they digits? (a classifier's confidence, distance to the nearest)", rows)
+    report = found.report
+    print(f"\ntraining: {report.steps} steps in {report.seconds:.1f} s; all: {seconds['all']}")
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values[torch.isfinite(values)]
+
+
+def _timed(clock: dict[str, float], name: str, work: Callable[[], R]) -> R:
+    start = time.perf_counter()
+    result = work()
+    clock[name] = time.perf_counter() - start
+    return result

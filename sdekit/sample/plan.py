@@ -1,0 +1,105 @@
+"""What a sampling run needs to know before it starts: the grid, and every step's coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit.sample.correctors import CORRECTORS
+from sdekit.sample.grid import check_times, following, uniform_times
+from sdekit.sample.predictors import PREDICTORS
+from sdekit.sample.start import as_times, rows
+from sdekit.sde import AffineSDE
+
+Row = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Coefficients on the state's device, so that the loop neither computes nor waits for one.
+
+    t: N + 1 times, 0-d. predictor: for each of N steps (A, B, C), empty without a predictor.
+    corrector: for each of N steps the keywords of ``langevin_step``, empty without a corrector.
+    corrector_t: for each of N steps the time at which the corrector asks for the score.
+    """
+
+    t: Row
+    predictor: list[tuple[Tensor, ...]]
+    corrector: list[dict[str, Any]]
+    corrector_t: Row
+
+
+def make_plan(
+    sde: AffineSDE,
+    grid: Tensor,
+    x: Tensor,
+    *,
+    predictor: str,
+    corrector: str,
+    corrector_first: bool,
+    snr: float,
+    norm: str,
+) -> Plan:
+    """The plan for a state like x on the grid (N + 1,), computed in float64 on the host.
+
+    Raises ValueError if a coefficient is not finite, or a corrector's step size is negative:
+    ``sde.check_grid`` says how many steps are needed then.
+    """
+    n = len(grid) - 1
+    t = as_times(grid, x)
+    levels = slice(0, n) if corrector_first else slice(1, n + 1)
+    return Plan(
+        t=t,
+        predictor=_predictor_rows(sde, predictor, grid, x),
+        corrector=_corrector_rows(sde, corrector, grid, levels, snr, norm, x),
+        corrector_t=t[levels],
+    )
+
+
+def make_grid(sde: AffineSDE, steps: int | None, t_min: float | None, times: Any) -> Tensor:
+    """The grid that was asked for, (N + 1,) in float64 on the host."""
+    if times is None:
+        return uniform_times(sde, 1000 if steps is None else steps, t_min=t_min)
+    if steps is not None or t_min is not None:
+        raise ValueError("times is the whole grid: give either times, or steps and t_min")
+    return check_times(times, sde)
+
+
+def check_prior_time(sde: AffineSDE, grid: Tensor) -> None:
+    """Raises ValueError if the grid does not start at T, where the prior is the law."""
+    if abs(float(grid[0]) - sde.T) > 1e-6 * sde.T:
+        raise ValueError(
+            f"the prior is the law at T = {sde.T:g}, but times start at {float(grid[0]):g}: "
+            "start them at sde.T, or give the state there as x_init"
+        )
+
+
+def _predictor_rows(sde: AffineSDE, name: str, grid: Tensor, x: Tensor) -> list[tuple[Tensor, ...]]:
+    predictor = PREDICTORS[name]
+    if predictor is None:
+        return []
+    tables = predictor.coefficients(sde, grid[:-1], grid[1:])
+    if not all(bool(torch.isfinite(table).all()) for table in tables):
+        sde.check_grid(grid)
+        raise ValueError(f"the coefficients of {name!r} are not finite on this grid: refine it")
+    return list(zip(*(rows(table, len(grid) - 1, x) for table in tables), strict=True))
+
+
+def _corrector_rows(
+    sde: AffineSDE, name: str, grid: Tensor, levels: slice, snr: float, norm: str, x: Tensor
+) -> list[dict[str, Any]]:
+    rule = CORRECTORS[name]
+    if rule is None:
+        return []
+    tables = rule(sde, grid[levels], following(grid)[levels], snr)
+    for table in tables.values():
+        # Zero passes: the SDE may add no noise at all.
+        if not bool((table >= 0.0).all()):
+            sde.check_grid(grid)
+            raise ValueError(f"the step size of {name!r} is negative on this grid: refine it")
+    columns = {key: rows(table, len(grid) - 1, x) for key, table in tables.items()}
+    fixed: dict[str, Any] = {"snr": snr, "norm": norm} if name == "langevin" else {}
+    return [fixed | {key: row[i] for key, row in columns.items()} for i in range(len(grid) - 1)]

@@ -1,0 +1,191 @@
+"""The predictor-corrector loop, from the prior at T down to data (Song et al. 2021, alg. 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sdekit_kernels import langevin_step, predictor_step
+from sdekit_kernels.checks import check_choice, check_int_range, check_positive
+from sdekit_kernels.dispatch import resolve_backend
+from torch import Tensor
+
+from sdekit.noise import keys
+from sdekit.sample.correctors import CORRECTORS
+from sdekit.sample.info import Recorder
+from sdekit.sample.plan import check_prior_time, make_grid, make_plan
+from sdekit.sample.predictors import PREDICTORS
+from sdekit.sample.start import (
+    Score,
+    check_path_points,
+    check_score,
+    check_shape,
+    check_start,
+    evaluate,
+    progress_bar,
+)
+from sdekit.sde import AffineSDE
+
+
+def sample(
+    sde: AffineSDE,
+    score: Score,
+    shape: Any,
+    *,
+    steps: int | None = None,
+    predictor: str = "reverse_diffusion",
+    corrector: str = "none",
+    snr: float = 0.16,
+    corrector_steps: int = 1,
+    corrector_first: bool = False,
+    norm: str = "sample",
+    t_min: float | None = None,
+    times: Any = None,
+    x_init: Tensor | None = None,
+    denoise: bool = True,
+    seed: int = 0,
+    first_sample: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    backend: str = "auto",
+    progress: bool = False,
+    return_info: bool = False,
+    path_points: int = 0,
+) -> Any:
+    """Draws samples of the data with the score of an affine SDE, shape (B, D...).
+
+    On the grid t_0 = T > ... > t_N = t_min, for i = 0..N - 1 (Song et al. 2021, Algorithm 1)::
+
+        x = A_i x + B_i score(t_i, x) + C_i z          predictor, to t_{i+1}
+        x = x + eps score(t, x) + sqrt(2 eps) z        corrector, ``corrector_steps`` times
+
+    with x in displacement from ``sde.offset``. The corrector runs at t = t_{i+1}, as in the paper's
+    algorithms, or with ``corrector_first`` before the predictor at t = t_i, as in the paper's code.
+    A, B, C: ``sdekit.sample.predictors``; eps: ``sdekit.sample.correctors``. They are made for the
+    whole grid in float64 before the loop, which then never waits for the device. No gradients are
+    recorded.
+
+    Args:
+        score: any callable (t, x) -> score of x's shape, dtype and device; t is 0-d, in x's dtype
+            (float32 for bfloat16 and float16), x is (B, D...).
+        shape: (B, D...).
+        steps: N; 1000 if neither this nor ``times`` is given.
+        predictor: "euler_maruyama", "reverse_diffusion", "ancestral", "probability_flow" or "none".
+        corrector: "langevin" (by signal-to-noise ratio), "annealed" (by noise level) or "none".
+        snr: the ratio r in the corrector's step size, above zero.
+        norm: "sample", or "batch", which takes the means of the norms over the batch as the paper's
+            code does, so that a sample depends on its batchmates; for corrector="langevin".
+        t_min: the grid's last time, in the SDE's units; ``sde.t_min`` if None.
+        times: the grid itself, (N + 1,), strictly decreasing; instead of steps and t_min.
+        x_init: the state at t_0, (B, D...); drawn from the prior at T if None.
+        denoise: return the mean of the last update, without its noise.
+        seed, first_sample: sample ``first_sample + k`` of this seed is the same however the batch
+            is split (stream PRIOR at the start, PATH in predictors, CORRECTOR in correctors).
+        dtype, device: of the state; ``x_init``'s, or float32 on the CPU.
+        backend: of the fused steps, see ``sdekit_kernels.dispatch``.
+        progress: show a progress bar.
+        return_info: return (x, SampleInfo), which says per sample whether and when it left the
+            finite numbers.
+        path_points: K states to keep in ``SampleInfo.path``, evenly spaced in steps, the start and
+            the result among them.
+
+    Returns:
+        x (B, D...); with ``return_info`` (x, SampleInfo).
+
+    Raises:
+        TypeError: an SDE that is not affine, a score that is not callable or returns another
+            dtype, numbers or tensors of a wrong type.
+        ValueError: unknown names, snr <= 0, steps < 1, times that do not decrease strictly, a shape
+            without batch and event, an x_init that does not fit or is not finite, a score that
+            returns another shape or device, a grid too coarse for the predictor's chain.
+        RuntimeError: a backend asked for by name that cannot run on this device.
+    """
+    if not isinstance(sde, AffineSDE):
+        raise TypeError(
+            "sample needs an AffineSDE, whose prior and steps are known, got "
+            f"{type(sde).__name__}: write sdekit.solve(ReverseSDE(sde, score), x_T, ...) instead"
+        )
+    check_score(score)
+    size = check_shape(shape)
+    check_choice("predictor", predictor, PREDICTORS)
+    check_choice("corrector", corrector, CORRECTORS)
+    check_choice("norm", norm, ("sample", "batch"))
+    snr = check_positive("snr", snr)
+    inner = check_int_range("corrector_steps", corrector_steps, 1, 1 << 31)
+    grid = make_grid(sde, steps, t_min, times)
+    n, host_t = len(grid) - 1, grid.tolist()
+    path_points = check_path_points(path_points, n, return_info)
+    if corrector != "none" and not corrector_first and host_t[-1] <= 0.0:
+        raise ValueError(
+            "the corrector asks for the score at the grid's last time, which is 0: end the grid "
+            "above 0, or write corrector_first=True"
+        )
+    seed = check_int_range("seed", seed, -(1 << 63), 1 << 64)
+    first_sample = check_int_range("first_sample", first_sample, 0, (1 << 63) - size[0] + 1)
+
+    with torch.no_grad():
+        if x_init is None:
+            check_prior_time(sde, grid)
+            sde.check_event(torch.empty(size, device="meta"))
+            x = sde.prior_sample(
+                size,
+                seed=seed,
+                first_sample=first_sample,
+                dtype=torch.float32 if dtype is None else dtype,
+                device="cpu" if device is None else device,
+                backend=backend,
+            )
+        else:
+            x = check_start(x_init, size, dtype, device)
+        choice = resolve_backend(backend, x.device)
+        plan = make_plan(
+            sde,
+            grid,
+            x,
+            predictor=predictor,
+            corrector=corrector,
+            corrector_first=corrector_first,
+            snr=snr,
+            norm=norm,
+        )
+        noise: dict[str, Any] = {"seed": seed, "first_sample": first_sample, "backend": backend}
+
+        def predict(y: Tensor, i: int, want_mean: bool) -> Tensor:
+            s = evaluate(score, plan.t[i], sde.uncentered(y))
+            a, b, c = plan.predictor[i]
+            y_next, y_mean = predictor_step(
+                y, s, a, b, c, stream=keys.PATH, step=i, want_mean=want_mean, **noise
+            )
+            return y_next if y_mean is None else y_mean
+
+        def correct(y: Tensor, i: int, want_mean: bool) -> Tensor:
+            for j in range(inner):
+                s = evaluate(score, plan.corrector_t[i], sde.uncentered(y))
+                at_end = want_mean and j == inner - 1
+                y, y_mean = langevin_step(
+                    y,
+                    s,
+                    **plan.corrector[i],
+                    stream=keys.CORRECTOR,
+                    step=i * inner + j,
+                    want_mean=at_end,
+                    **noise,
+                )
+            return y if y_mean is None else y_mean
+
+        updates = [u for u, on in ((predict, plan.predictor), (correct, plan.corrector)) if on]
+        if corrector_first:
+            updates.reverse()
+        # The updates are linear in the displacement y; the score sees the state x itself.
+        y = sde.centered(x)
+        recorder = Recorder(x, host_t[0], n, path_points) if return_info else None
+        for i in progress_bar(range(n if size[0] else 0), progress):
+            for update in updates:
+                y = update(y, i, denoise and i == n - 1 and update is updates[-1])
+            if recorder is not None:
+                recorder.after(i, host_t[i + 1], sde.uncentered(y))
+        x = sde.uncentered(y)
+    if recorder is None:
+        return x
+    evaluations = len(plan.predictor) + inner * len(plan.corrector)
+    return x, recorder.info(evaluations if size[0] else 0, choice)

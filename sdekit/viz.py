@@ -1,0 +1,146 @@
+"""Pictures: grids of samples, samples along the reverse time, paths over their law, histograms.
+
+matplotlib is imported when the first picture is drawn, and drawn without a display (Agg). Each
+function writes one PNG file and returns its path. Images are (N, H, W) on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit.sde import OU
+from sdekit.solve import solve
+
+PathLike = str | os.PathLike[str]
+
+_BLUE, _RED, _GREY = "#2563a8", "#c2410c", "#6b7280"
+
+
+def tile(images: Tensor, columns: int, *, pad: int = 1, value: float = 0.0) -> Tensor:
+    """Images (N, H, W) side by side, row by row, ``pad`` pixels of ``value`` around each."""
+    n, height, width = images.shape
+    rows = math.ceil(n / columns)
+    out = torch.full(
+        (rows * (height + pad) + pad, columns * (width + pad) + pad), value, dtype=torch.float64
+    )
+    for i, image in enumerate(images):
+        top = pad + (i // columns) * (height + pad)
+        left = pad + (i % columns) * (width + pad)
+        out[top : top + height, left : left + width] = image
+    return out
+
+
+def image_grids(
+    path: PathLike, grids: Mapping[str, Tensor], *, columns: int = 10, limits: tuple[float, float]
+) -> Path:
+    """Sets of images side by side, each under its title; dark strokes on light paper.
+
+    limits: the values of white and black.
+    """
+    figure = _figure(3.1 * len(grids), 3.4)
+    axes = figure.subplots(1, len(grids), squeeze=False)[0]
+    for axis, (title, images) in zip(axes, grids.items(), strict=True):
+        _show(axis, tile(images.double(), columns, value=limits[0]), limits)
+        axis.set_title(title, fontsize=9)
+    return _save(figure, path)
+
+
+def reverse_time(
+    path: PathLike, states: Tensor, times: Sequence[float], *, limits: tuple[float, float]
+) -> Path:
+    """Samples (rows) from noise to data (columns): states (K, B, H, W) at K times."""
+    count, rows = states.shape[:2]
+    figure = _figure(0.75 * count, 0.75 * rows + 0.4)
+    columns = states.transpose(0, 1).flatten(0, 1).double()
+    height, width = states.shape[2:]
+    axis = figure.subplots()
+    _show(axis, tile(columns, count, value=limits[0]), limits)
+    for k, t in enumerate(times):
+        centre = 1 + k * (width + 1) + width / 2 - 0.5
+        axis.text(centre, -0.15 * height, f"t = {t:.2g}", ha="center", va="bottom", fontsize=8)
+    return _save(figure, path)
+
+
+def ou_band(path: PathLike, *, paths: int = 24, steps: int = 400, seed: int = 0) -> Path:
+    """Ornstein-Uhlenbeck paths from two starts over the analytic mean and its band of two stds."""
+    sde = OU(theta=1.0, mu=0.0, sigma=0.8)
+    horizon = 4.0
+    grid = torch.linspace(0.0, horizon, steps + 1, dtype=torch.float64)
+    starts = torch.tensor([2.0, -1.5], dtype=torch.float64)
+    x0 = starts.repeat_interleave(paths // 2).view(-1, 1)
+    sol = solve(sde, x0, t0=0.0, t1=horizon, steps=steps, seed=seed, save_at=grid)
+    figure = _figure(6.4, 3.6)
+    axis = figure.subplots()
+    for start, colour in zip(starts, (_BLUE, _RED), strict=True):
+        law = sde.marginal(grid, start.expand(len(grid), 1))
+        mean, std = law.mean[:, 0], law.std[:, 0]
+        axis.fill_between(grid, mean - 2 * std, mean + 2 * std, color=colour, alpha=0.15, lw=0)
+        axis.plot(grid, mean, color=colour, lw=1.6)
+        mine = sol.x[:, (x0 == start)[:, 0], 0]
+        axis.plot(grid, mine, color=colour, lw=0.5, alpha=0.6)
+    axis.set(xlabel="t", ylabel="x", xlim=(0.0, horizon))
+    axis.set_title("Ornstein-Uhlenbeck paths, analytic mean and ±2 standard deviations", fontsize=9)
+    _open_frame(axis)
+    return _save(figure, path)
+
+
+def likelihood_histogram(
+    path: PathLike, groups: Mapping[str, Tensor], *, marks: Mapping[str, float] | None = None
+) -> Path:
+    """Histograms of log-likelihoods (N,), a colour for each group, vertical lines at ``marks``."""
+    figure = _figure(6.4, 3.6)
+    axis = figure.subplots()
+    values = {k: v[torch.isfinite(v)].double() for k, v in groups.items()}
+    for (name, group), colour in zip(values.items(), (_BLUE, _RED, _GREY), strict=False):
+        axis.hist(group, bins=30, color=colour, alpha=0.65, label=f"{name} ({len(group)})")
+    for name, mark in (marks or {}).items():
+        axis.axvline(mark, color=_GREY, lw=1.0, ls="--")
+        axis.text(
+            mark, 0.97, f" {name}", transform=axis.get_xaxis_transform(), fontsize=8, va="top"
+        )
+    axis.set(xlabel="log-likelihood of an image, nats", ylabel="images")
+    axis.legend(frameon=False, fontsize=8)
+    _open_frame(axis)
+    return _save(figure, path)
+
+
+def require_matplotlib() -> None:
+    """Raises ModuleNotFoundError, with what to install, if matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'pictures need matplotlib, which is not installed: write pip install "sdekit[demo]"'
+        ) from error
+
+
+def _figure(width: float, height: float) -> Any:
+    # A figure of its own, without pyplot: no global state, no window, no display needed.
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _show(axis: Any, picture: Tensor, limits: tuple[float, float]) -> None:
+    axis.imshow(picture, cmap="gray_r", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    axis.set_axis_off()
+
+
+def _open_frame(axis: Any) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Any, path: PathLike) -> Path:
+    figure.savefig(path, format="png", metadata={"Software": None})
+    return Path(path)

@@ -1,0 +1,56 @@
+"""What all tests share: the Triton interpreter, threads, hypothesis, the GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+# Numba fixes its largest number of threads when it is imported; the tests compare 1 with several.
+os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, os.cpu_count() or 1)))
+
+import pytest
+import torch
+from hypothesis import settings
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    # Triton looks at this when a kernel is defined: it must be set before any kernel is imported.
+    os.environ["TRITON_INTERPRET"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
+settings.register_profile("sdekit", derandomize=True, deadline=None, database=None, max_examples=50)
+settings.load_profile("sdekit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked gpu where there is none."""
+    if HAS_GPU:
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA or ROCm device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def triton_device() -> torch.device:
+    """Where Triton kernels run: on the GPU, or interpreted on CPU tensors."""
+    return torch.device("cuda" if HAS_GPU else "cpu")
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    """Give torch its number of threads back after a test that changes it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def triton_fuses(triton_device: torch.device) -> bool:
+    """Whether ``tl.fma`` rounds once: always on a GPU, under the interpreter from Triton 3.9 on."""
+    from tests.kernels.probes import triton_fma
+
+    k = 2.0**-12
+    return triton_fma(1.0 + k, 1.0 - k, -1.0, triton_device) == -k * k

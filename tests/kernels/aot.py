@@ -1,0 +1,234 @@
+"""Compile the Triton kernels to machine code on a machine without a GPU and read it.
+
+Run as a program (``python tests/kernels/aot.py --jobs 2 [sm_90 ...]``): the tests run Triton's
+interpreter in their own process, in which nothing can be compiled. Prints one JSON object: for
+every kernel, variant and target the local memory, the spills, the registers and the number of
+instructions. A new kernel adds its variants to ``variants()`` and a row to the budgets in
+``test_machine_code.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+TYPES = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def signature(fn: Any, types: dict[str, str], constants: dict[str, Any]) -> dict[str, str]:
+    """Type of every parameter: given, annotated, or a 32-bit integer."""
+    out = {}
+    for param in fn.params:
+        if param.name in constants:
+            out[param.name] = "constexpr"
+        elif param.name in types:
+            out[param.name] = types[param.name]
+        else:
+            out[param.name] = param.annotation_type or "i32"
+    return out
+
+
+def compile_kernel(
+    fn: Any, types: dict[str, str], constants: dict[str, Any], target: GPUTarget, **options: Any
+) -> Any:
+    sig = signature(fn, types, constants)
+    # Tensors come from torch's allocator, which aligns them; the launcher finds that out.
+    attrs = {
+        (i,): [["tt.divisibility", 16]] for i, name in enumerate(sig) if sig[name].startswith("*")
+    }
+    source = ASTSource(fn, sig, constexprs=constants, attrs=attrs)
+    return triton.compile(source, target=target, options={"enable_fp_fusion": False, **options})
+
+
+def read_cuda(compiled: Any) -> dict[str, Any]:
+    """Resources and instruction counts of a cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        tool = str(TOOLS / "cuobjdump")
+        usage = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+        sass = subprocess.run(
+            [tool, "--dump-sass", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    ops = [
+        m.group(1)
+        for m in re.finditer(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)", sass)
+    ]
+    # A kernel ends at its last EXIT; what follows is a branch to itself and padding, or the
+    # out-of-line slow path of the square root, which no argument here reaches.
+    while ops and ops[-1] in ("NOP", "BRA"):
+        ops.pop()
+    exits = [i for i, op in enumerate(ops) if op == "EXIT"]
+    body = ops[: exits[-1] + 1] if exits else ops
+    return {
+        "registers": int(re.search(r"REG:(\d+)", usage).group(1)),  # type: ignore[union-attr]
+        "local": int(re.search(r"LOCAL:(\d+)", usage).group(1)),  # type: ignore[union-attr]
+        "stack": int(re.search(r"STACK:(\d+)", usage).group(1)),  # type: ignore[union-attr]
+        "instructions": len(body),
+        "local_access": sum(op.startswith(("LDL", "STL")) for op in ops),
+        "wide": sum(op.startswith(("LDG", "STG")) and ".128" in op for op in ops),
+        "global": sum(op.startswith(("LDG", "STG")) for op in ops),
+        "shared_access": sum(op.startswith(("LDS", "STS")) for op in ops),
+        "ops": ops if os.environ.get("AOT_OPS") else None,
+    }
+
+
+def read_amd(compiled: Any) -> dict[str, Any]:
+    """Resources of an AMD code object, from the directives of its assembly."""
+    text = compiled.asm["amdgcn"]
+
+    def number(key: str) -> int:
+        match = re.search(rf"{re.escape(key)}:?\s+(\d+)", text)
+        return int(match.group(1)) if match else 0
+
+    return {
+        "registers": number(".vgpr_count"),
+        "local": number(".private_segment_fixed_size"),
+        "spills": number(".vgpr_spill_count") + number(".sgpr_spill_count"),
+        "instructions": len(
+            re.findall(r"^\s+[vs]_\w+|^\s+(?:global|buffer|flat|ds)_\w+", text, re.M)
+        ),
+        "local_access": len(re.findall(r"^\s+scratch_(?:load|store)", text, re.M)),
+        "wide": len(re.findall(r"^\s+(?:global|buffer)_(?:load|store)_dwordx4", text, re.M)),
+        "global": len(re.findall(r"^\s+(?:global|buffer)_(?:load|store)_", text, re.M)),
+        "shared_access": len(re.findall(r"^\s+ds_(?:read|write|load|store)", text, re.M)),
+    }
+
+
+Variant = tuple[str, Any, dict[str, str], dict[str, Any], dict[str, Any]]
+
+
+def variants() -> Iterator[Variant]:
+    """Every kernel with the combinations whose machine code is worth reading.
+
+    (name, kernel, pointer types, constants, extra), where extra holds ``per_thread``: the elements
+    of one thread in a warp of 32, and, if need be, ``targets`` and compile ``options``.
+    """
+    from sdekit_kernels.philox._triton_normal import fill_normals
+
+    for kind in TYPES:
+        for lanes, aligned in ((4, True), (4, False), (1, True)):
+            constants = {"LANES": lanes, "ALIGNED": aligned, "BLOCK": 256, "F64": kind == "fp64"}
+            name = f"normal {kind} lanes={lanes} aligned={aligned}"
+            yield name, fill_normals, {"out": f"*{kind}"}, constants, {"per_thread": 2 * lanes}
+    yield from step_variants()
+
+
+def step_variants() -> Iterator[Variant]:
+    """The affine step as each public operation launches it, and the norms of the corrector."""
+    from sdekit_kernels.steps._triton.affine import affine_kernel
+    from sdekit_kernels.steps._triton.norms import norms_kernel
+
+    # Kinds of a, b, c: 0 number, 1 0-d tensor, 2 one a sample, 3 one an element.
+    operations: dict[str, dict[str, Any]] = {
+        "em_step": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 0, "KIND_C": 0},
+        "em_step full g": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 1, "KIND_C": 3},
+        "predictor_step": {"ROOT": False, "WANT_MEAN": True, "KIND_A": 1, "KIND_B": 1, "KIND_C": 1},
+        "langevin_step": {"ROOT": False, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 2, "KIND_C": 2},
+    }
+    for kind in TYPES:
+        compute = "*fp64" if kind == "fp64" else "*fp32"
+        for name, flags in operations.items():
+            for lanes, aligned in ((4, True), (4, False), (1, True)):
+                if name != "em_step" and (lanes, aligned) != (4, True):
+                    continue  # the tile is the same: only the aligned one differs by operation
+                types = {v: f"*{kind}" for v in ("x", "s", "out", "mean")}
+                constants = flags | {
+                    "LANES": lanes,
+                    "ALIGNED": aligned,
+                    "BLOCK": 256,
+                    "F64": kind == "fp64",
+                }
+                for c in "abc":
+                    used = flags[f"KIND_{c.upper()}"]
+                    types[c] = compute if used else f"*{kind}"
+                    if used == 3:
+                        constants[f"{c}_stride_d"] = 1
+                full = f"{name} {kind} lanes={lanes} aligned={aligned}"
+                yield full, affine_kernel, types, constants, {"per_thread": 2 * lanes}
+        for whole in (True, False):
+            constants = {
+                "LANES": 4,
+                "WHOLE": whole,
+                "ROWS": 1,
+                "WIDTH": 1024,
+                "F64": kind == "fp64",
+            }
+            types = {"s": f"*{kind}", "partial": compute}
+            yield f"norms {kind} whole={whole}", norms_kernel, types, constants, {"per_thread": 32}
+
+
+def controls() -> Iterator[Variant]:
+    """Kernels that must be found guilty: too few registers, so that the compiler has to spill."""
+    from sdekit_kernels.philox._triton_normal import fill_normals
+
+    constants = {"LANES": 4, "ALIGNED": False, "BLOCK": 256, "F64": True}
+    extra = {"per_thread": 8, "targets": ("sm_80", "sm_90"), "options": {"maxnreg": 32}}
+    yield "control", fill_normals, {"out": "*fp64"}, constants, extra
+
+
+def targets_of(types: dict[str, str], extra: dict[str, Any]) -> tuple[str, ...]:
+    """16-bit variants differ from float32, and from each other, in their conversions alone."""
+    kinds = set(types.values())
+    if "targets" in extra:
+        return tuple(extra["targets"])
+    if "*fp16" in kinds:
+        return ("sm_90",)
+    return ("sm_90", "gfx942") if "*bf16" in kinds else tuple(TARGETS)
+
+
+def read(task: tuple[int, str]) -> tuple[str, dict[str, Any]]:
+    """Compile one variant for one target; its place in the lists travels between processes."""
+    index, target = task
+    name, fn, types, constants, extra = [*variants(), *controls()][index]
+    gpu = TARGETS[target]
+    compiled = compile_kernel(fn, types, constants, gpu, **extra.get("options", {}))
+    found = read_amd(compiled) if gpu.backend == "hip" else read_cuda(compiled)
+    # The same tile over twice the threads where a warp has 64.
+    found["per_thread"] = extra["per_thread"] * 32 / gpu.warp_size
+    return f"{name} {target}", found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", default=list(TARGETS), help=", ".join(TARGETS))
+    parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
+    arguments = parser.parse_args()
+    tasks = [
+        (index, target)
+        for index, (_, _, types, _, extra) in enumerate([*variants(), *controls()])
+        for target in targets_of(types, extra)
+        if target in arguments.targets
+    ]
+    if arguments.jobs == 1:
+        report = dict(map(read, tasks))
+    else:
+        with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
+            report = dict(pool.imap(read, tasks))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
