@@ -139,12 +139,12 @@ def variants() -> Iterator[Variant]:
 def step_variants() -> Iterator[Variant]:
     """The affine step as each public operation launches it, and the norms of the corrector."""
     from sdekit_kernels.steps._triton.affine import affine_kernel
-    from sdekit_kernels.steps._triton.norms import norms_kernel
+    from sdekit_kernels.steps._triton.norms import norms_kernel, step_size_kernel
 
-    # Kinds of a, b, c: 0 number, 1 0-d tensor, 2 one a sample, 3 one an element.
+    # Kinds of a, b, c: 0 number, 1 0-d tensor, 2 one a sample, 3 a component, 4 an element.
     operations: dict[str, dict[str, Any]] = {
         "em_step": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 0, "KIND_C": 0},
-        "em_step full g": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 1, "KIND_C": 3},
+        "em_step full g": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 1, "KIND_C": 4},
         "predictor_step": {"ROOT": False, "WANT_MEAN": True, "KIND_A": 1, "KIND_B": 1, "KIND_C": 1},
         "langevin_step": {"ROOT": False, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 2, "KIND_C": 2},
     }
@@ -164,8 +164,6 @@ def step_variants() -> Iterator[Variant]:
                 for c in "abc":
                     used = flags[f"KIND_{c.upper()}"]
                     types[c] = compute if used else f"*{kind}"
-                    if used == 3:
-                        constants[f"{c}_stride_d"] = 1
                 full = f"{name} {kind} lanes={lanes} aligned={aligned}"
                 yield full, affine_kernel, types, constants, {"per_thread": 2 * lanes}
         for whole in (True, False):
@@ -178,6 +176,10 @@ def step_variants() -> Iterator[Variant]:
             }
             types = {"s": f"*{kind}", "partial": compute}
             yield f"norms {kind} whole={whole}", norms_kernel, types, constants, {"per_thread": 32}
+    for kind in ("fp32", "fp64"):
+        types = dict.fromkeys(("partial", "scale", "eps", "root"), f"*{kind}")
+        constants = {"KIND": 2, "ROWS": 64, "WIDTH": 4, "F64": kind == "fp64"}
+        yield f"step size {kind}", step_size_kernel, types, constants, {"per_thread": 2}
 
 
 def controls() -> Iterator[Variant]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["flat_array", "scalar_like"]
+__all__ = ["filled", "flat_array", "scalar_like"]
 
 _LIKE = {True: np.zeros(1, np.float64), False: np.zeros(1, np.float32)}
 
@@ -18,6 +18,11 @@ def flat_array(x: torch.Tensor) -> Any:
     if x.element_size() == 2:
         return flat.view(torch.uint16).numpy()
     return flat.numpy()
+
+
+def filled(value: float, dtype: torch.dtype) -> Any:
+    """A number as the array of one entry that kernels take for a coefficient."""
+    return np.full(1, value, np.float64 if dtype == torch.float64 else np.float32)
 
 
 def scalar_like(dtype: torch.dtype) -> Any:

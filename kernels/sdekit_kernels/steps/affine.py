@@ -13,6 +13,8 @@ so that the CPU and the GPU give the same bits in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +24,7 @@ from sdekit_kernels.geometry import GPU_BLOCK, MAX_CALLS, cpu_block, gpu_tiling
 from sdekit_kernels.philox.normal import Draw, normal
 from sdekit_kernels.steps.coefficients import Coefficient, as_coefficient
 
-__all__ = ["Affine", "affine_step", "affine_step_torch"]
+__all__ = ["Affine", "affine_step", "affine_step_torch", "noise_like", "on_contiguous"]
 
 View = torch.Tensor | float
 
@@ -111,18 +113,32 @@ def _launch(
     out: torch.Tensor | None,
     mean_out: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Run the kernel on contiguous memory; a strided input is copied once, a strided output too."""
-    compute = compute_dtype(x.dtype)
+    coefficients = [as_coefficient(v, x, compute_dtype(x.dtype)) for v in (a, b, c)]
+    kernel = _run_numba if how.backend == "numba" else _run_triton
+    run = partial(kernel, coefficients=coefficients, how=how)
+    return on_contiguous(x, s, how.want_mean, out, mean_out, run)
+
+
+def on_contiguous(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    want_mean: bool,
+    out: torch.Tensor | None,
+    mean_out: torch.Tensor | None,
+    run: Callable[..., None],
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """``run(x, s, out=..., mean=...)`` on contiguous memory; (x_next, x_mean).
+
+    A strided input is copied once before the kernel, a strided output once after it.
+    """
     source, force = x.detach().contiguous(), s.detach().contiguous()
     target = out if out is not None and out.is_contiguous() else torch.empty_like(source)
     mean: torch.Tensor | None = None
-    if how.want_mean:
+    if want_mean:
         direct = mean_out is not None and mean_out.is_contiguous()
         mean = mean_out if direct else torch.empty_like(source)
     if x.numel() > 0:
-        coefficients = [as_coefficient(v, x, compute) for v in (a, b, c)]
-        run = _run_numba if how.backend == "numba" else _run_triton
-        run(source, force, coefficients, how, target, mean)
+        run(source, force, out=target, mean=mean)
     if out is not None and target is not out:
         target = out.copy_(target)
     if mean_out is not None and mean is not None and mean is not mean_out:
@@ -133,6 +149,7 @@ def _launch(
 def _run_numba(
     x: torch.Tensor,
     s: torch.Tensor,
+    *,
     coefficients: list[Coefficient],
     how: Affine,
     out: torch.Tensor,
@@ -140,7 +157,7 @@ def _run_numba(
 ) -> None:
     import numpy as np
 
-    from sdekit_kernels._cpu.arrays import flat_array, scalar_like
+    from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
     from sdekit_kernels.steps._numba.affine import affine_kernel
 
     n, dim = x.shape[0], x.numel() // x.shape[0]
@@ -148,7 +165,7 @@ def _run_numba(
     like = scalar_like(x.dtype)
     arguments: list[Any] = []
     for c in coefficients:
-        flat = np.full(1, c.number, like.dtype) if c.flat is None else c.flat.numpy()
+        flat = filled(c.number, x.dtype) if c.flat is None else c.flat.numpy()
         arguments += [flat, c.stride_b, c.stride_d]
     set_numba_threads(x.numel())
     affine_kernel(
@@ -176,6 +193,7 @@ def _run_numba(
 def _run_triton(
     x: torch.Tensor,
     s: torch.Tensor,
+    *,
     coefficients: list[Coefficient],
     how: Affine,
     out: torch.Tensor,
@@ -196,7 +214,7 @@ def _run_triton(
             arguments: list[Any] = []
             for c in coefficients:
                 flat = part if c.flat is None else c.flat[r0 * c.stride_b :]
-                arguments += [flat, c.number, c.stride_b, c.stride_d]
+                arguments += [flat, c.number]
             first = draw.first_sample + r0
             affine_kernel[(-(-calls // block),)](
                 part,

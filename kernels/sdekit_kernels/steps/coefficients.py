@@ -22,7 +22,7 @@ class Coefficient(NamedTuple):
     """One coefficient as a kernel takes it.
 
     kind 0: ``number`` holds it; kind 1: one entry in ``flat``; kind 2: one a sample;
-    kind 3: one an element or a component.
+    kind 3: one a component; kind 4: one an element.
     """
 
     kind: int
@@ -80,4 +80,6 @@ def as_coefficient(
     if math.prod(value.shape[1:]) == 1:
         return Coefficient(2, 0.0, value.reshape(-1).contiguous(), 1, 0)
     flat = value.expand(value.shape[0], *event).reshape(-1).contiguous()
-    return Coefficient(3, 0.0, flat, 0 if value.shape[0] == 1 else math.prod(event), 1)
+    if value.shape[0] == 1:
+        return Coefficient(3, 0.0, flat, 0, 1)
+    return Coefficient(4, 0.0, flat, math.prod(event), 1)

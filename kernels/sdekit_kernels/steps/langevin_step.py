@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from sdekit_kernels.checks import check_choice, check_positive
-from sdekit_kernels.dispatch import compute_dtype, resolve_backend
-from sdekit_kernels.philox.normal import check_draw
-from sdekit_kernels.steps.affine import Affine, affine_step
+from sdekit_kernels.dispatch import compute_dtype, resolve_backend, set_numba_threads
+from sdekit_kernels.geometry import cpu_block
+from sdekit_kernels.philox.normal import Draw, check_draw
+from sdekit_kernels.steps.affine import Affine, affine_step, on_contiguous
 from sdekit_kernels.steps.arguments import check_output, check_state
-from sdekit_kernels.steps.coefficients import Number, coefficient_view
-from sdekit_kernels.steps.norms import squared_norms
+from sdekit_kernels.steps.coefficients import (
+    Coefficient,
+    Number,
+    as_coefficient,
+    coefficient_view,
+)
+from sdekit_kernels.steps.norms import snr_step_size, squared_norms
 
 __all__ = ["NORMS", "langevin_step"]
 
@@ -64,6 +72,7 @@ def langevin_step(
     check_output("mean_out", mean_out, x)
     check_choice("norm", norm, NORMS)
     draw = check_draw(seed, stream, step, first_sample, x.shape[0])
+    backend = resolve_backend(backend, x.device).backend
     how = Affine(draw, root=False, want_mean=want_mean, backend=backend)
     if (snr is None) == (step_size is None):
         raise ValueError(
@@ -73,21 +82,55 @@ def langevin_step(
         if not isinstance(step_size, torch.Tensor):
             check_positive("step_size", step_size, allow_zero=True)
         eps = coefficient_view("step_size", step_size, x)
+        root = (2.0 * eps) ** 0.5
     else:
         assert snr is not None
         if not isinstance(snr, torch.Tensor):
             check_positive("snr", snr)
-        eps = _step_size(x, s, snr, alpha, norm, how)
-    c = (2.0 * eps) ** 0.5
-    return affine_step(x, s, 1.0, eps, c, how, out, mean_out)
+        factor, level = coefficient_view("alpha", alpha, x), coefficient_view("snr", snr, x)
+        scale = _fusible_scale(x, s, factor, level, norm, how)
+        if scale is None:
+            eps, root = _step_size(x, s, factor, level, norm, how)
+        elif how.backend == "numba" and _fits_a_block(x):
+            run = partial(_run_numba, scale=scale, draw=draw)
+            return on_contiguous(x, s, want_mean, out, mean_out, run)
+        else:
+            eps, root = (
+                v.view(-1, *(1,) * (x.ndim - 1))
+                for v in snr_step_size(s, x.dtype, scale, draw, how.backend)
+            )
+    return affine_step(x, s, 1.0, eps, root, how, out, mean_out)
+
+
+View = torch.Tensor | float
+
+
+def _fusible_scale(
+    x: torch.Tensor, s: torch.Tensor, alpha: View, snr: View, norm: str, how: Affine
+) -> Coefficient | None:
+    """2 alpha snr^2 where kernels can make the step size, or None where torch has to.
+
+    Torch makes it for norms over the batch, for gradients, and for the reference.
+    """
+    tensors = [v for v in (s, alpha, snr) if isinstance(v, torch.Tensor)]
+    learns = torch.is_grad_enabled() and (x.requires_grad or any(v.requires_grad for v in tensors))
+    if norm == "batch" or learns or how.backend == "torch" or x.numel() == 0:
+        return None
+    alpha, snr = (v.double() if isinstance(v, torch.Tensor) else v for v in (alpha, snr))
+    scale = as_coefficient(2.0 * alpha * snr**2, x, compute_dtype(x.dtype))
+    if scale.kind > 2:
+        raise ValueError(
+            f"snr and alpha must be numbers, 0-d tensors or one entry a sample ({x.shape[0]},): "
+            "a sample has one step size"
+        )
+    return scale
 
 
 def _step_size(
-    x: torch.Tensor, s: torch.Tensor, snr: Number, alpha: Number, norm: str, how: Affine
-) -> torch.Tensor | float:
-    """2 alpha (snr |z| / |s|)^2, shape (B, 1, ...); 0 where the score vanishes."""
-    backend = resolve_backend(how.backend, x.device).backend
-    ss, zz = squared_norms(s.to(compute_dtype(x.dtype)), how.draw, backend)
+    x: torch.Tensor, s: torch.Tensor, alpha: View, snr: View, norm: str, how: Affine
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """2 alpha (snr |z| / |s|)^2, 0 where the score vanishes, and sqrt(2 eps); both (B, 1, ...)."""
+    ss, zz = squared_norms(s, x.dtype, how.draw, how.backend)
     if torch.is_grad_enabled() and s.requires_grad:
         ss = s.to(ss.dtype).reshape(s.shape[0], -1).square().sum(1)
     if norm == "batch":
@@ -95,8 +138,50 @@ def _step_size(
         zz = zz.sqrt().mean(0, keepdim=True).square().expand_as(ss)
     # The inner "where" keeps the gradient at |s| = 0 finite.
     ratio = torch.where(ss > 0, zz / torch.where(ss > 0, ss, 1.0), 0.0)
-    ratio = torch.where(ss.isnan(), ss, ratio)
-    ratio = ratio.reshape(-1, *(1,) * (x.ndim - 1))
+    ratio = torch.where(ss.isnan(), ss, ratio).reshape(-1, *(1,) * (x.ndim - 1))
     # The sums are float64 or float32, whatever the coefficients are: multiply in their type.
-    scale, level = coefficient_view("alpha", alpha, x), coefficient_view("snr", snr, x)
-    return ratio * scale * 2.0 * level**2
+    eps = ratio * alpha * 2.0 * snr**2
+    return eps, (2.0 * eps) ** 0.5
+
+
+def _fits_a_block(x: torch.Tensor) -> bool:
+    """Whether a sample fits into one block of the CPU's kernels."""
+    dim = x.numel() // x.shape[0]
+    return cpu_block(dim).cols == dim
+
+
+def _run_numba(
+    x: torch.Tensor,
+    s: torch.Tensor,
+    *,
+    scale: Coefficient,
+    draw: Draw,
+    out: torch.Tensor,
+    mean: torch.Tensor | None,
+) -> None:
+    import numpy as np
+
+    from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
+    from sdekit_kernels.steps._numba.langevin import langevin_kernel
+
+    n, dim = x.shape[0], x.numel() // x.shape[0]
+    set_numba_threads(x.numel())
+    langevin_kernel(
+        flat_array(x),
+        x.dtype == torch.bfloat16,
+        flat_array(s),
+        s.dtype == torch.bfloat16,
+        flat_array(out),
+        flat_array(out if mean is None else mean),
+        mean is not None,
+        filled(scale.number, x.dtype) if scale.flat is None else scale.flat.numpy(),
+        scale.stride_b,
+        scalar_like(x.dtype),
+        n,
+        dim,
+        cpu_block(dim).rows,
+        np.uint64(draw.first_sample),
+        np.uint32(draw.step),
+        np.uint32(draw.key[0]),
+        np.uint32(draw.key[1]),
+    )

@@ -9,37 +9,86 @@ from __future__ import annotations
 
 import torch
 
-from sdekit_kernels.dispatch import set_numba_threads
+from sdekit_kernels.dispatch import compute_dtype, set_numba_threads
 from sdekit_kernels.geometry import cpu_block
 from sdekit_kernels.philox.normal import Draw
 from sdekit_kernels.steps.affine import noise_like
+from sdekit_kernels.steps.coefficients import Coefficient
 
-__all__ = ["squared_norms"]
+__all__ = ["snr_step_size", "squared_norms"]
 
 _CALLS = 1024
 """Philox calls of a tile of the GPU kernel: enough to hide what the two reductions cost."""
 
 
-def squared_norms(s: torch.Tensor, draw: Draw, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(|s|^2, |z|^2), each of shape (B,): float64 for float64 and on the CPU, else float32.
+def squared_norms(
+    s: torch.Tensor, dtype: torch.dtype, draw: Draw, backend: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(|s|^2, |z|^2), each of shape (B,), for a state of type ``dtype``.
 
-    ``backend`` is a resolved one. A sample's sums depend on its own D numbers alone.
+    float64 for float64 states and on the CPU, else float32. ``backend`` is a resolved one. A
+    sample's sums depend on its own D numbers alone.
     """
     n = s.shape[0]
     if s.numel() == 0:
         zero = torch.zeros(n, dtype=torch.float64, device=s.device)
         return zero, zero.clone()
     if backend == "torch":
-        flat = s.detach().reshape(n, -1).double()
-        return flat.square().sum(1), noise_like(s, draw, "torch").reshape(
-            n, -1
-        ).double().square().sum(1)
-    source = s.detach().contiguous()
+        z = noise_like(s.to(dtype), draw, "torch").reshape(n, -1).double()
+        return s.detach().reshape(n, -1).double().square().sum(1), z.square().sum(1)
+    total = _partial_sums(s, dtype, draw, backend).sum(2)
+    return total[0], total[1]
+
+
+def snr_step_size(
+    s: torch.Tensor, dtype: torch.dtype, scale: Coefficient, draw: Draw, backend: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """eps = scale |z|^2 / |s|^2 (0 where |s| = 0) and sqrt(2 eps), shape (B,), in two kernels.
+
+    ``scale``: a number, one entry, or one a sample. ``backend``: "numba" or "triton".
+    """
+    partial = _partial_sums(s, dtype, draw, backend)
+    _, n, chunks = partial.shape
+    eps = torch.empty(n, dtype=compute_dtype(dtype), device=s.device)
+    root = torch.empty_like(eps)
+    if backend == "numba":
+        from sdekit_kernels._cpu.arrays import filled
+        from sdekit_kernels.steps._numba.norms import step_size_kernel
+
+        flat = filled(scale.number, dtype) if scale.flat is None else scale.flat.numpy()
+        set_numba_threads(n)
+        step_size_kernel(partial.numpy(), flat, scale.stride_b, eps.numpy(), root.numpy())
+        return eps, root
+    from sdekit_kernels._gpu.launch import on_device
+    from sdekit_kernels.steps._triton.norms import step_size_kernel as kernel
+
+    width = min(64, 1 << (chunks - 1).bit_length())
+    rows = 256 // width
+    with on_device(s.device):
+        kernel[(-(-n // rows),)](
+            partial,
+            partial if scale.flat is None else scale.flat,
+            scale.number,
+            eps,
+            root,
+            n,
+            chunks,
+            KIND=scale.kind,
+            ROWS=rows,
+            WIDTH=width,
+            F64=eps.dtype == torch.float64,
+            enable_fp_fusion=False,
+        )
+    return eps, root
+
+
+def _partial_sums(s: torch.Tensor, dtype: torch.dtype, draw: Draw, backend: str) -> torch.Tensor:
+    """Sums of s^2 and z^2 over pieces of a sample, shape (2, B, pieces)."""
     run = _run_numba if backend == "numba" else _run_triton
-    return run(source, draw)
+    return run(s.detach().contiguous(), compute_dtype(dtype), draw)
 
 
-def _run_numba(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+def _run_numba(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tensor:
     import numpy as np
 
     from sdekit_kernels._cpu.arrays import flat_array, scalar_like
@@ -47,14 +96,13 @@ def _run_numba(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]
 
     n, dim = s.shape[0], s.numel() // s.shape[0]
     block = cpu_block(dim)
-    chunks = -(-dim // block.cols)
-    partial = torch.empty((2, n, chunks), dtype=torch.float64)
+    partial = torch.empty((2, n, -(-dim // block.cols)), dtype=torch.float64)
     set_numba_threads(s.numel())
     norms_kernel(
         flat_array(s),
         s.dtype == torch.bfloat16,
         partial.numpy(),
-        scalar_like(s.dtype),
+        scalar_like(compute),
         n,
         dim,
         block.rows,
@@ -64,11 +112,10 @@ def _run_numba(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]
         np.uint32(draw.key[0]),
         np.uint32(draw.key[1]),
     )
-    total = partial[:, :, 0] if chunks == 1 else partial.sum(2)
-    return total[0], total[1]
+    return partial
 
 
-def _run_triton(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+def _run_triton(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tensor:
     from sdekit_kernels._gpu.launch import on_device
     from sdekit_kernels.steps._triton.norms import norms_kernel
 
@@ -78,8 +125,7 @@ def _run_triton(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor
     width = min(_CALLS, 1 << (per_row - 1).bit_length())
     rows = _CALLS // width
     chunks = -(-per_row // width)
-    dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
-    partial = torch.empty((2, n, chunks), dtype=dtype, device=s.device)
+    partial = torch.empty((2, n, chunks), dtype=compute, device=s.device)
     with on_device(s.device):
         norms_kernel[(-(-n // rows), chunks)](
             s,
@@ -97,8 +143,7 @@ def _run_triton(s: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor
             WHOLE=dim % 4 == 0,
             ROWS=rows,
             WIDTH=width,
-            F64=dtype == torch.float64,
+            F64=compute == torch.float64,
             enable_fp_fusion=False,
         )
-    total = partial[:, :, 0] if chunks == 1 else partial.sum(2)
-    return total[0], total[1]
+    return partial

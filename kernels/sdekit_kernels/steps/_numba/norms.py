@@ -9,21 +9,15 @@ import numpy as np
 from numba import prange
 
 from sdekit_kernels._cpu.block import load
-from sdekit_kernels._cpu.jit import kernel
+from sdekit_kernels._cpu.jit import inline, kernel
 from sdekit_kernels.philox._block import block_call_norms, block_normals, scratch_words
+
+_LONG = 32
+"""Shortest row whose sum is vectorized along the row."""
 
 
 # The one place where additions may be reordered: a norm needs no fixed bits, and the vector sum is
 # eight times as fast. Only the step size sees it, never the noise.
-@numba.njit(forceinline=True, fastmath={"reassoc"}, error_model="numpy")
-def _sum_squares(v: Any, start: int, n: int) -> Any:
-    part = v[start : start + n]
-    total = part.dtype.type(0)
-    for i in range(n):
-        total += part[i] * part[i]
-    return total
-
-
 @numba.njit(forceinline=True, fastmath={"reassoc"}, error_model="numpy")
 def _sum(v: Any, start: int, n: int) -> Any:
     part = v[start : start + n]
@@ -31,6 +25,25 @@ def _sum(v: Any, start: int, n: int) -> Any:
     for i in range(n):
         total += part[i]
     return total
+
+
+@inline
+def add_rows(total: Any, v: Any, rows: int, cols: int) -> None:
+    """total[r] = sum over row r of v, rows of ``cols`` entries one after the other."""
+    if cols >= _LONG:
+        for r in range(rows):
+            total[r] = _sum(v, r * cols, cols)
+    elif cols == 1:
+        for r in range(rows):
+            total[r] = v[r]
+    else:
+        # Short rows: setting up a vector loop for each would cost more than the sum.
+        for r in range(rows):
+            start = r * cols
+            row = v[start]
+            for c in range(1, cols):
+                row += v[start + c]
+            total[r] = row
 
 
 @kernel
@@ -62,13 +75,29 @@ def norms_kernel(
         z = np.empty(rows * quads * 4, like.dtype)
         v = np.empty(rows * cols, like.dtype)
         load(v, s, bfloat, r0 * dim + c0, nr * nc)
+        for i in range(nr * nc):
+            v[i] = v[i] * v[i]
+        add_rows(partial[0, r0 : r0 + nr, chunk], v, nr, nc)
         if dim % 4 == 0:
             block_call_norms(z, words, first, r0, nr, c0, nc, step, k0, k1)
-            for r in range(nr):
-                partial[0, r0 + r, chunk] = _sum_squares(v, r * nc, nc)
-                partial[1, r0 + r, chunk] = _sum(z, r * (nc // 4), nc // 4)
+            add_rows(partial[1, r0 : r0 + nr, chunk], z, nr, nc // 4)
         else:
             block_normals(z, words, first, r0, nr, c0, nc, dim, step, k0, k1)
-            for r in range(nr):
-                partial[0, r0 + r, chunk] = _sum_squares(v, r * nc, nc)
-                partial[1, r0 + r, chunk] = _sum_squares(z, r * nc, nc)
+            for i in range(nr * nc):
+                z[i] = z[i] * z[i]
+            add_rows(partial[1, r0 : r0 + nr, chunk], z, nr, nc)
+
+
+@kernel
+def step_size_kernel(partial: Any, scale: Any, stride: int, eps: Any, root: Any) -> None:
+    """eps = scale |z|^2 / |s|^2 (0 where |s| = 0) and root = sqrt(2 eps), one a sample."""
+    samples, chunks = partial.shape[1], partial.shape[2]
+    for part in prange((samples + 4095) // 4096):
+        for b in range(part * 4096, min((part + 1) * 4096, samples)):
+            ss, zz = partial[0, b, 0], partial[1, b, 0]
+            for c in range(1, chunks):
+                ss += partial[0, b, c]
+                zz += partial[1, b, c]
+            e = 0.0 if ss == 0.0 else scale[b * stride] * zz / ss
+            eps[b] = e
+            root[b] = np.sqrt(2.0 * e)

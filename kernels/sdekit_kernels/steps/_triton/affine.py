@@ -11,10 +11,9 @@ from sdekit_kernels.philox._triton_tile import locate, tile_normals, tile_offset
 def coefficient(
     pointer,
     number,
-    stride_b,
-    stride_d,
     row,
     component,
+    offset,
     mask,
     KIND: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -25,11 +24,11 @@ def coefficient(
     elif KIND == 1:
         return tl.load(pointer + tl.zeros([1, 1], tl.int32)).to(DTYPE)
     elif KIND == 2:
-        per_sample = pointer + (row.to(tl.int64) * stride_b)[:, None]
         inside = (tl.max(mask.to(tl.int32), axis=1) > 0)[:, None]
-        return tl.load(per_sample, mask=inside, other=0.0).to(DTYPE)
+        return tl.load(pointer + row[:, None], mask=inside, other=0.0).to(DTYPE)
+    elif KIND == 3:
+        return tl.load(pointer + component, mask=mask, other=0.0).to(DTYPE)
     else:
-        offset = (row.to(tl.int64) * stride_b)[:, None] + component * stride_d
         return tl.load(pointer + offset, mask=mask, other=0.0).to(DTYPE)
 
 
@@ -41,16 +40,10 @@ def affine_kernel(
     mean,
     a,
     a_number: tl.float64,
-    a_stride_b,
-    a_stride_d,
     b,
     b_number: tl.float64,
-    b_stride_b,
-    b_stride_d,
     c,
     c_number: tl.float64,
-    c_stride_b,
-    c_stride_d,
     n_calls,
     dim,
     per_row,
@@ -77,9 +70,9 @@ def affine_kernel(
     # The loads are issued first: the noise is made while they are under way.
     xs = tl.load(x + offset, mask=mask, other=0.0).to(DTYPE)
     ss = tl.load(s + offset, mask=mask, other=0.0).to(DTYPE)
-    ca = coefficient(a, a_number, a_stride_b, a_stride_d, row, component, mask, KIND_A, DTYPE)
-    cb = coefficient(b, b_number, b_stride_b, b_stride_d, row, component, mask, KIND_B, DTYPE)
-    cc = coefficient(c, c_number, c_stride_b, c_stride_d, row, component, mask, KIND_C, DTYPE)
+    ca = coefficient(a, a_number, row, component, offset, mask, KIND_A, DTYPE)
+    cb = coefficient(b, b_number, row, component, offset, mask, KIND_B, DTYPE)
+    cc = coefficient(c, c_number, row, component, offset, mask, KIND_C, DTYPE)
     z = tile_normals(row, place, first_low, first_high, step, k0, k1, LANES, BLOCK, F64)
     if ROOT:
         cc = cc * (tl.sqrt(tl.abs(cb)) if F64 else tl.sqrt_rn(tl.abs(cb)))

@@ -64,3 +64,44 @@ def norms_kernel(
     tl.store(partial + target, tl.sum(v * v, axis=1), mask=live)
     second = partial + n_samples.to(tl.int64) * chunks
     tl.store(second + target, tl.sum(zz, axis=1), mask=live)
+
+
+@triton.jit
+def step_size_kernel(
+    partial,
+    scale,
+    scale_number: tl.float64,
+    eps,
+    root,
+    n_samples,
+    chunks,
+    KIND: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    F64: tl.constexpr,
+):
+    """eps = scale |z|^2 / |s|^2 (0 where |s| = 0) and root = sqrt(2 eps), one a sample.
+
+    KIND as in ``steps/coefficients.py``: 0 a number, 1 one entry, 2 one a sample.
+    """
+    DTYPE: tl.constexpr = tl.float64 if F64 else tl.float32
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    live = row < n_samples
+    column = tl.arange(0, WIDTH)
+    base = row.to(tl.int64)[:, None] * chunks + column[None, :]
+    second = partial + n_samples.to(tl.int64) * chunks
+    ss = tl.zeros([ROWS], DTYPE)
+    zz = tl.zeros([ROWS], DTYPE)
+    for c in range(0, chunks, WIDTH):
+        inside = live[:, None] & (column + c < chunks)[None, :]
+        ss += tl.sum(tl.load(partial + base + c, mask=inside, other=0.0), axis=1)
+        zz += tl.sum(tl.load(second + base + c, mask=inside, other=0.0), axis=1)
+    if KIND == 0:
+        factor = tl.full([1], scale_number, DTYPE)
+    elif KIND == 1:
+        factor = tl.load(scale + tl.zeros([1], tl.int32))
+    else:
+        factor = tl.load(scale + row, mask=live, other=0.0)
+    e = tl.where(ss == 0.0, 0.0, factor * zz / tl.where(ss == 0.0, 1.0, ss))
+    tl.store(eps + row, e.to(eps.dtype.element_ty), mask=live)
+    tl.store(root + row, tl.sqrt(2.0 * e).to(root.dtype.element_ty), mask=live)
