@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # Flags for pip, such as PIP_FLAGS="--index-url https://..." for a mirror or for CPU-only wheels.
 PIP_FLAGS ?=
-# Test workers. Each has one torch thread, and two Numba threads: the tests compare thread counts.
+# Test workers, each with one torch thread; the tests that compare thread counts set their own.
 JOBS ?= 2
 # Flags for pytest, such as ARGS="-k likelihood".
 ARGS ?=
@@ -13,7 +13,7 @@ OUT ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=2
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format bench gpu clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -189,6 +190,14 @@ def _check_finite(x0: Tensor) -> None:
         raise ValueError(f"x0 must be finite, but sample {row} is not: drop it, or mend the data")
 
 
+def _mark_nonfinite(bad: Tensor, k: int, x: Tensor) -> Tensor:
+    """``bad`` with k where a sample is not finite for the first time."""
+    if x.device.type == "cpu" and math.isfinite(float(x.sum(dtype=compute_dtype(x.dtype)))):
+        return bad  # one pass; a GPU would have to wait for the answer, so it looks at each sample
+    finite = torch.isfinite(x).reshape(x.shape[0], -1).all(1)
+    return torch.where(finite | (bad >= 0), bad, k)
+
+
 def _rows_in(max_memory: int | None, x0: Tensor) -> int:
     """Samples that a piece of the batch may have."""
     batch = max(x0.shape[0], 1)
@@ -240,8 +249,7 @@ class _Loop(NamedTuple):
             if k in self.saves.inside:
                 kept.extend(self._between(k, dt, times, x, path))
             x = self._step(k, dt, times, x, path)
-            finite = torch.isfinite(x.detach()).reshape(x.shape[0], -1).all(1)
-            bad = torch.where(finite | (bad >= 0), bad, k)
+            bad = _mark_nonfinite(bad, k, x.detach())
             if k + 1 in self.saves.at_grid:
                 kept.append(x)
         return (torch.stack(kept) if kept else x.new_empty((0, *x.shape))) if self.keep else x, bad

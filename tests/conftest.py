@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-# Numba fixes its largest number of threads when it is imported; the tests compare 1 with several.
-os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, os.cpu_count() or 1)))
-
 import pytest
 import torch
 from hypothesis import settings

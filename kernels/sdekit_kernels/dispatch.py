@@ -21,13 +21,10 @@ import torch
 
 from sdekit_kernels.checks import check_choice
 
-__all__ = ["BACKENDS", "Choice", "compute_dtype", "resolve_backend", "set_numba_threads"]
+__all__ = ["BACKENDS", "Choice", "compute_dtype", "resolve_backend"]
 
 BACKENDS = ("auto", "numba", "triton", "torch")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-
-_THREAD = 8192
 
 
 class Choice(NamedTuple):
@@ -84,15 +81,3 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     if dtype not in DTYPES:
         raise TypeError(f"dtype must be one of {', '.join(str(d) for d in DTYPES)}, got {dtype!r}")
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def set_numba_threads(elements: int) -> None:
-    """Let Numba's kernels use as many threads as torch does, so that one setting rules both.
-
-    A thread gets at least ``_THREAD`` elements (some 10 us of work): on a busy machine a second
-    thread may have to wait milliseconds for a core, and the whole kernel with it.
-    """
-    import numba
-
-    most = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    numba.set_num_threads(max(1, min(most, elements // _THREAD)))

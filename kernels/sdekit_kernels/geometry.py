@@ -25,6 +25,10 @@ class CpuBlock(NamedTuple):
     rows: int
     cols: int
 
+    def count(self, n_samples: int, dim: int) -> int:
+        """Blocks of an (n_samples, dim) array."""
+        return -(-n_samples // self.rows) * -(-dim // self.cols)
+
 
 def cpu_block(dim: int, elements: int = CPU_BLOCK) -> CpuBlock:
     """The block of at most about ``elements`` elements; cols is dim or a multiple of 4."""

@@ -36,16 +36,17 @@ def field_divergence(
     x: Tensor,
     *,
     probes: Tensor | None = None,
-    derivative: str = "forward",
+    derivative: str = "reverse",
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""F(x) of x's shape, and its divergence in each sample: exact (B, 1), or (B, n) by n probes.
 
     field: x (B, D...) -> F(x) of the same shape; row i of F may depend on row i of x alone.
     probes: (n, B, D...), one quadratic form v^T J v for each; None for the exact divergence.
-    derivative: "forward" (J v, by jvp) or "reverse" (v^T J, by vjp, for fields with an operation
-    that has no forward-mode derivative; it stores the activations). chunk: how many directions are
-    vectorized at a time; None chooses by memory. Neither changes the value beyond rounding.
+    derivative: "reverse" (v^T J, by vjp: the field is evaluated once for all directions, and its
+    activations are stored) or "forward" (J v, by jvp: nothing is stored, but each direction
+    evaluates the field again: 1 to 4 times as slow). chunk: how many directions are vectorized at
+    a time; None chooses by memory. Neither changes the value beyond rounding.
     Raises ValueError for an unknown ``derivative`` or chunk < 1, and RuntimeError, naming the way
     out, if forward mode meets an operation without it.
     """

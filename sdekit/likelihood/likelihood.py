@@ -83,7 +83,7 @@ def log_likelihood(
     transform: DataTransform | None = None,
     method: str = "dopri5",
     breaks: Sequence[float] | None = None,
-    derivative: str = "forward",
+    derivative: str = "reverse",
     chunk: int | None = None,
 ) -> Likelihood:
     r"""log p_{t_min}(x) = log p_T(x_T) + \int div F dt along the probability flow, in nats.

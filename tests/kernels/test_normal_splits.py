@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_gpu_block_size_changes_nothing(triton_device, n, dim, first, step, bloc
 @pytest.fixture
 def every_thread(monkeypatch):
     """Let small arrays be shared among threads too."""
-    monkeypatch.setattr("sdekit_kernels.dispatch._THREAD", 1)
+    monkeypatch.setattr("sdekit_kernels._cpu.parallel.THREAD_ELEMENTS", 1)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,15 +84,40 @@ def test_number_of_threads_changes_nothing(restore_threads, every_thread, n, dim
     assert all(same_bits(r, results[0]) for r in results)
 
 
-def test_threads_of_numba_follow_torch(restore_threads):
-    import numba
+def test_threads_are_torchs(restore_threads):
+    """Blocks are dealt to as many threads as torch has, each block once; little work to one."""
+    from sdekit_kernels._cpu.parallel import THREAD_ELEMENTS, run_blocks
 
-    for threads in (1, 2):
+    seen: list[tuple[int, ...]] = []
+    for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        normal((1024, 1024))
-        assert numba.get_num_threads() == threads
-        normal((2, 2))  # too small to be worth a second thread
-        assert numba.get_num_threads() == 1
+        seen.clear()
+        run_blocks(lambda *r: seen.append((*r, threading.get_ident())), 50, 50 * THREAD_ELEMENTS)
+        assert len({ident for _, _, ident in seen}) == len(seen) == threads
+        assert sorted(b for first, end, _ in seen for b in range(first, end)) == list(range(50))
+        seen.clear()
+        run_blocks(lambda *r: seen.append(r), 50, THREAD_ELEMENTS)
+        assert seen == [(0, 50)]
+
+
+def test_an_exception_in_a_thread_reaches_the_caller(restore_threads):
+    from sdekit_kernels._cpu.parallel import THREAD_ELEMENTS, run_blocks
+
+    def fail(first, end):
+        raise KeyError(first)
+
+    torch.set_num_threads(2)
+    with pytest.raises(KeyError):
+        run_blocks(fail, 10, 10 * THREAD_ELEMENTS)
+
+
+def test_python_threads_may_call_at_once(restore_threads):
+    """Kernels release the GIL and share no state: eight callers, the bits of one."""
+    torch.set_num_threads(2)
+    expected = normal((400, 300), seed=8)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: normal((400, 300), seed=8), range(24)))
+    assert all(same_bits(r, expected) for r in results)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 4, 6, 1030])

@@ -136,6 +136,6 @@ class NoForward(torch.autograd.Function):
 def test_missing_forward_mode_names_the_way_out():
     x = torch.linspace(0.0, 1.0, 6, dtype=torch.float64).view(3, 2)
     with pytest.raises(RuntimeError, match="derivative='reverse'"):
-        field_divergence(NoForward.apply, x)
+        field_divergence(NoForward.apply, x, derivative="forward")
     _, div = field_divergence(NoForward.apply, x, derivative="reverse")
     torch.testing.assert_close(div, x.sum(1, keepdim=True))

@@ -45,12 +45,13 @@ def _cache_folder() -> str:
 
 
 def kernel(function: F) -> F:
-    """Compile a kernel that runs on all cores, kept on disk between processes.
+    """Compile a kernel over a range of blocks, kept on disk between processes.
 
+    It releases the GIL; ``parallel.run_blocks`` runs it on several cores.
     The cache is ``$SDEKIT_CACHE_DIR`` or ``~/.cache/sdekit``; where that cannot be written, the
     kernel is compiled anew in each process.
     """
-    compiled = numba.njit(parallel=True, fastmath=False, error_model="numpy", nogil=True)(function)
+    compiled = numba.njit(fastmath=False, error_model="numpy", nogil=True)(function)
     folder = _cache_folder()
     try:
         os.makedirs(folder, exist_ok=True)

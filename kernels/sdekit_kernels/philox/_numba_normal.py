@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from sdekit_kernels._cpu.block import store
 from sdekit_kernels._cpu.jit import kernel
@@ -14,6 +13,8 @@ from sdekit_kernels.philox._block import block_normals, scratch_words
 
 @kernel
 def fill_normals(
+    block0: int,
+    block1: int,
     out: Any,
     bfloat: bool,
     like: Any,
@@ -31,8 +32,7 @@ def fill_normals(
     Blocks of ``rows`` samples x ``cols`` components; one of the two is 1 or all.
     """
     per_sample = (dim + cols - 1) // cols
-    blocks = ((n_samples + rows - 1) // rows) * per_sample
-    for block in prange(blocks):
+    for block in range(block0, block1):
         r0 = (block // per_sample) * rows
         c0 = (block % per_sample) * cols
         nr = min(rows, n_samples - r0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from sdekit_kernels.checks import check_int_range
-from sdekit_kernels.dispatch import compute_dtype, resolve_backend, set_numba_threads
+from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from sdekit_kernels.geometry import CPU_BLOCK, GPU_BLOCK, MAX_CALLS, MAX_DIM, cpu_block, gpu_tiling
 from sdekit_kernels.philox.reference import derive_key, normal_torch
 
@@ -105,12 +105,15 @@ def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:
     import numpy as np
 
     from sdekit_kernels._cpu.arrays import flat_array, scalar_like
+    from sdekit_kernels._cpu.parallel import run_blocks
     from sdekit_kernels.philox._numba_normal import fill_normals
 
     n, dim = out.shape
     shape = cpu_block(dim, block)
-    set_numba_threads(out.numel())
-    fill_normals(
+    run_blocks(
+        fill_normals,
+        shape.count(n, dim),
+        out.numel(),
         flat_array(out),
         out.dtype == torch.bfloat16,
         scalar_like(out.dtype),

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sdekit_kernels.dispatch import compute_dtype, resolve_backend, set_numba_threads
+from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from sdekit_kernels.geometry import GPU_BLOCK, MAX_CALLS, cpu_block, gpu_tiling
 from sdekit_kernels.philox.normal import Draw, normal
 from sdekit_kernels.steps.coefficients import Coefficient, as_coefficient
@@ -158,6 +158,7 @@ def _run_numba(
     import numpy as np
 
     from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
+    from sdekit_kernels._cpu.parallel import run_blocks
     from sdekit_kernels.steps._numba.affine import affine_kernel
 
     n, dim = x.shape[0], x.numel() // x.shape[0]
@@ -167,8 +168,10 @@ def _run_numba(
     for c in coefficients:
         flat = filled(c.number, x.dtype) if c.flat is None else c.flat.numpy()
         arguments += [flat, c.stride_b, c.stride_d]
-    set_numba_threads(x.numel())
-    affine_kernel(
+    run_blocks(
+        affine_kernel,
+        block.count(n, dim),
+        x.numel(),
         flat_array(x),
         x.dtype == torch.bfloat16,
         flat_array(s),

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from sdekit_kernels.checks import check_choice, check_positive
-from sdekit_kernels.dispatch import compute_dtype, resolve_backend, set_numba_threads
+from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from sdekit_kernels.geometry import cpu_block
 from sdekit_kernels.philox.normal import Draw, check_draw
 from sdekit_kernels.steps.affine import Affine, affine_step, on_contiguous
@@ -162,11 +162,15 @@ def _run_numba(
     import numpy as np
 
     from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
+    from sdekit_kernels._cpu.parallel import run_blocks
     from sdekit_kernels.steps._numba.langevin import langevin_kernel
 
     n, dim = x.shape[0], x.numel() // x.shape[0]
-    set_numba_threads(x.numel())
-    langevin_kernel(
+    block = cpu_block(dim)
+    run_blocks(
+        langevin_kernel,
+        block.count(n, dim),
+        x.numel(),
         flat_array(x),
         x.dtype == torch.bfloat16,
         flat_array(s),
@@ -179,7 +183,7 @@ def _run_numba(
         scalar_like(x.dtype),
         n,
         dim,
-        cpu_block(dim).rows,
+        block.rows,
         np.uint64(draw.first_sample),
         np.uint32(draw.step),
         np.uint32(draw.key[0]),

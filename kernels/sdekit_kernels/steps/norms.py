@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from sdekit_kernels.dispatch import compute_dtype, set_numba_threads
+from sdekit_kernels.dispatch import compute_dtype
 from sdekit_kernels.geometry import cpu_block
 from sdekit_kernels.philox.normal import Draw
 from sdekit_kernels.steps.affine import noise_like
@@ -53,11 +53,20 @@ def snr_step_size(
     root = torch.empty_like(eps)
     if backend == "numba":
         from sdekit_kernels._cpu.arrays import filled
+        from sdekit_kernels._cpu.parallel import run_blocks
         from sdekit_kernels.steps._numba.norms import step_size_kernel
 
         flat = filled(scale.number, dtype) if scale.flat is None else scale.flat.numpy()
-        set_numba_threads(n)
-        step_size_kernel(partial.numpy(), flat, scale.stride_b, eps.numpy(), root.numpy())
+        run_blocks(
+            step_size_kernel,
+            n,
+            n,
+            partial.numpy(),
+            flat,
+            scale.stride_b,
+            eps.numpy(),
+            root.numpy(),
+        )
         return eps, root
     from sdekit_kernels._gpu.launch import on_device
     from sdekit_kernels.steps._triton.norms import step_size_kernel as kernel
@@ -92,13 +101,16 @@ def _run_numba(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tenso
     import numpy as np
 
     from sdekit_kernels._cpu.arrays import flat_array, scalar_like
+    from sdekit_kernels._cpu.parallel import run_blocks
     from sdekit_kernels.steps._numba.norms import norms_kernel
 
     n, dim = s.shape[0], s.numel() // s.shape[0]
     block = cpu_block(dim)
     partial = torch.empty((2, n, -(-dim // block.cols)), dtype=torch.float64)
-    set_numba_threads(s.numel())
-    norms_kernel(
+    run_blocks(
+        norms_kernel,
+        block.count(n, dim),
+        s.numel(),
         flat_array(s),
         s.dtype == torch.bfloat16,
         partial.numpy(),

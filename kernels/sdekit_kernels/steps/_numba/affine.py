@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from sdekit_kernels._cpu.block import load, spread, store
 from sdekit_kernels._cpu.jit import kernel
@@ -15,6 +14,8 @@ from sdekit_kernels.philox._block import block_normals, scratch_words
 
 @kernel
 def affine_kernel(
+    block0: int,
+    block1: int,
     x: Any,
     x_bfloat: bool,
     s: Any,
@@ -44,9 +45,8 @@ def affine_kernel(
 ) -> None:
     """All arrays are flat; each block is loaded whole before it is stored, so out may be x."""
     per_sample = (dim + cols - 1) // cols
-    blocks = ((n_samples + rows - 1) // rows) * per_sample
     room = rows * ((cols + 3) // 4) * 4
-    for block in prange(blocks):
+    for block in range(block0, block1):
         r0 = (block // per_sample) * rows
         c0 = (block % per_sample) * cols
         nr = min(rows, n_samples - r0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from sdekit_kernels._cpu.block import load, spread, store
 from sdekit_kernels._cpu.jit import kernel
@@ -20,6 +19,8 @@ from sdekit_kernels.steps._numba.norms import add_rows
 
 @kernel
 def langevin_kernel(
+    block0: int,
+    block1: int,
     x: Any,
     x_bfloat: bool,
     s: Any,
@@ -43,7 +44,7 @@ def langevin_kernel(
     All arrays are flat; each block is loaded whole before it is stored, so out may be x.
     """
     room = rows * ((dim + 3) // 4) * 4
-    for block in prange((n_samples + rows - 1) // rows):
+    for block in range(block0, block1):
         r0 = block * rows
         nr = min(rows, n_samples - r0)
         n, start = nr * dim, r0 * dim

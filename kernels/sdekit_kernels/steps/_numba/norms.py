@@ -6,7 +6,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import prange
 
 from sdekit_kernels._cpu.block import load
 from sdekit_kernels._cpu.jit import inline, kernel
@@ -48,6 +47,8 @@ def add_rows(total: Any, v: Any, rows: int, cols: int) -> None:
 
 @kernel
 def norms_kernel(
+    block0: int,
+    block1: int,
     s: Any,
     bfloat: bool,
     partial: Any,
@@ -63,9 +64,8 @@ def norms_kernel(
 ) -> None:
     """partial[0, b, chunk] = sum of s^2, partial[1, b, chunk] = sum of z^2."""
     per_sample = (dim + cols - 1) // cols
-    blocks = ((n_samples + rows - 1) // rows) * per_sample
     quads = (cols + 3) // 4
-    for block in prange(blocks):
+    for block in range(block0, block1):
         r0 = (block // per_sample) * rows
         chunk = block % per_sample
         c0 = chunk * cols
@@ -89,15 +89,15 @@ def norms_kernel(
 
 
 @kernel
-def step_size_kernel(partial: Any, scale: Any, stride: int, eps: Any, root: Any) -> None:
+def step_size_kernel(
+    block0: int, block1: int, partial: Any, scale: Any, stride: int, eps: Any, root: Any
+) -> None:
     """eps = scale |z|^2 / |s|^2 (0 where |s| = 0) and root = sqrt(2 eps), one a sample."""
-    samples, chunks = partial.shape[1], partial.shape[2]
-    for part in prange((samples + 4095) // 4096):
-        for b in range(part * 4096, min((part + 1) * 4096, samples)):
-            ss, zz = partial[0, b, 0], partial[1, b, 0]
-            for c in range(1, chunks):
-                ss += partial[0, b, c]
-                zz += partial[1, b, c]
-            e = 0.0 if ss == 0.0 else scale[b * stride] * zz / ss
-            eps[b] = e
-            root[b] = np.sqrt(2.0 * e)
+    for b in range(block0, block1):
+        ss, zz = partial[0, b, 0], partial[1, b, 0]
+        for c in range(1, partial.shape[2]):
+            ss += partial[0, b, c]
+            zz += partial[1, b, c]
+        e = 0.0 if ss == 0.0 else scale[b * stride] * zz / ss
+        eps[b] = e
+        root[b] = np.sqrt(2.0 * e)

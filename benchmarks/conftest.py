@@ -1,0 +1,88 @@
+"""What the benchmark scripts share: the clock, and what is written down about the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import Any
+
+import pytest
+import torch
+
+PACKAGES = ("torch", "triton", "numba", "numpy", "torchsde", "torchdiffeq", "diffrax", "jax")
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "NUMBA_THREADING_LAYER")
+# Before the first benchmark: afterwards the benchmarks themselves are the load.
+LOAD_BEFORE = os.getloadavg()
+
+Timer = Callable[..., None]
+
+
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    """Versions, threads and the load that was there before."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    machine_info["versions"] = found
+    machine_info["torch_threads"] = torch.get_num_threads()
+    machine_info["cores"] = len(os.sched_getaffinity(0))
+    machine_info["load_before"] = round(LOAD_BEFORE[0], 2)
+    # How long an OpenMP thread spins before it sleeps: on a loaded machine it decides the times.
+    waiting = {name: os.environ[name] for name in WAITING if name in os.environ}
+    machine_info["openmp"] = ", ".join(f"{k}={v}" for k, v in waiting.items()) or "defaults"
+
+
+@pytest.fixture
+def clock(benchmark: Any) -> Iterator[Timer]:
+    """clock(run, group=..., contender=..., error=..., limit=..., what=..., work=..., unit=...).
+
+    Refuses a wrong answer, then times ``run`` for about ``seconds``, in rounds of a millisecond
+    or more, after two calls that compile and warm up. error, limit: the answer's error and what it
+    may be; ``what`` says in which measure. work, unit: how many ``unit`` one call does. note: more
+    that the table should say.
+    """
+
+    def timed(
+        run: Callable[[], Any],
+        *,
+        group: str,
+        contender: str,
+        error: float,
+        limit: float,
+        what: str,
+        work: float,
+        unit: str,
+        seconds: float = 0.8,
+        note: str = "",
+    ) -> None:
+        assert error <= limit, f"{contender}: {what} {error:.3g}, may be {limit:.3g}"
+        benchmark.group = group
+        benchmark.extra_info.update(
+            contender=contender,
+            error=error,
+            limit=limit,
+            what=what,
+            work=work,
+            unit=unit,
+            note=note,
+        )
+        run()
+        once = _mean_seconds(run, 0.1 * seconds)
+        iterations = max(1, int(1e-3 / once))
+        rounds = min(200, max(5, int(seconds / (once * iterations))))
+        benchmark.pedantic(run, rounds=rounds, iterations=iterations)
+
+    yield timed
+
+
+def _mean_seconds(run: Callable[[], Any], at_least: float) -> float:
+    """The mean, not the fastest: on a loaded machine some calls take a hundred times as long."""
+    calls, began = 0, perf_counter()
+    while calls < 2 or perf_counter() - began < at_least:
+        run()
+        calls += 1
+    return (perf_counter() - began) / calls

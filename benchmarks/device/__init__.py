@@ -1,0 +1,1 @@
+"""The parts of ``gpu.py``: the clock, the record, and one module a question."""
