@@ -6,10 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from sdekit_kernels.checks import check_int_range
 from torch import Tensor
 
-__all__ = ["Saves", "as_times", "locate_saves", "make_grid"]
+__all__ = ["Saves", "as_times", "locate_saves", "make_grid", "time_rounding"]
+
+_UNITS = 2.0
+"""Rounding units by which a time may miss a grid time: k * dt and linspace miss by one or two."""
 
 
 def as_times(what: str, given: Any) -> list[float]:
@@ -17,6 +21,8 @@ def as_times(what: str, given: Any) -> list[float]:
     if isinstance(given, Tensor):
         given = given.detach().double().cpu().tolist()
     try:
+        if isinstance(given, str):
+            raise TypeError
         times = [float(t) for t in given]
     except (TypeError, ValueError):
         raise TypeError(f"{what} must be a sequence of numbers, got {given!r}") from None
@@ -24,6 +30,12 @@ def as_times(what: str, given: Any) -> list[float]:
         if not math.isfinite(t):
             raise ValueError(f"{what} must be finite, got {t} at index {i}")
     return times
+
+
+def time_rounding(*given: Any) -> float:
+    """The relative rounding of times: float64's, or that of the coarsest tensor among them."""
+    tensors = [t for t in given if isinstance(t, Tensor) and t.is_floating_point()]
+    return max([2.0**-52, *(torch.finfo(t.dtype).eps for t in tensors)])
 
 
 def make_grid(t0: Any, t1: Any, steps: Any, times: Any, direction: str) -> list[float]:
@@ -77,17 +89,23 @@ class Saves(NamedTuple):
     at_grid: set[int]
 
 
-def locate_saves(save_at: Sequence[float], grid: Sequence[float]) -> Saves:
+def locate_saves(
+    save_at: Sequence[float], grid: Sequence[float], rounding: float = 2.0**-52
+) -> Saves:
     """Sort the times to be saved into the steps of the grid.
+
+    A time that differs from the nearest grid time by no more than two units of ``rounding``,
+    relative to the grid's largest time, is that grid time.
 
     Raises ValueError for a time outside the grid, or times that do not run the grid's way.
     """
     sign = 1.0 if grid[-1] > grid[0] else -1.0
+    slack = _UNITS * rounding * max(abs(grid[0]), abs(grid[-1]))
     inside: dict[int, list[float]] = {}
     at_grid: set[int] = set()
     k, last = 0, -math.inf
     for i, t in enumerate(save_at):
-        if sign * (t - grid[0]) < 0 or sign * (grid[-1] - t) < 0:
+        if sign * (t - grid[0]) < -slack or sign * (grid[-1] - t) < -slack:
             raise ValueError(
                 f"save_at[{i}] = {t} lies outside the solved interval from {grid[0]} to {grid[-1]}"
             )
@@ -97,12 +115,16 @@ def locate_saves(save_at: Sequence[float], grid: Sequence[float]) -> Saves:
                 f"{save_at[i - 1]}"
             )
         last = sign * t
-        while sign * (grid[k + 1] - t) < 0:
+        while k + 2 < len(grid) and sign * (grid[k + 1] - t) < 0:
             k += 1
-        if t == grid[k]:
-            at_grid.add(k)
-        elif t == grid[k + 1]:
-            at_grid.add(k + 1)
-        else:
+        near = k if abs(t - grid[k]) < abs(t - grid[k + 1]) else k + 1
+        if abs(t - grid[near]) > slack:
             inside.setdefault(k, []).append(t)
+        elif near in at_grid:
+            raise ValueError(
+                f"save_at[{i - 1}] = {save_at[i - 1]} and save_at[{i}] = {t} are both the grid "
+                f"time {grid[near]} up to rounding: give one of them"
+            )
+        else:
+            at_grid.add(near)
     return Saves(inside, at_grid)

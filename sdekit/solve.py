@@ -12,7 +12,7 @@ from sdekit_kernels.checks import check_float_tensor, check_int_range
 from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from torch import Tensor
 
-from sdekit.grid import Saves, as_times, locate_saves, make_grid
+from sdekit.grid import Saves, as_times, locate_saves, make_grid, time_rounding
 from sdekit.noise.brownian import Brownian
 from sdekit.solvers import Equation, Solver, get_solver
 
@@ -130,7 +130,8 @@ def solve(
         times: a grid of N + 1 strictly monotonic times in place of t0, t1, steps.
         method: a name in ``sdekit.solvers.SOLVERS``.
         seed: 64-bit. first_sample: number of the first row, below 2^63.
-        save_at: times to keep, running the grid's way. Between grid times the Brownian path is
+        save_at: times to keep, running the grid's way; one that equals a grid time up to rounding
+            (of its dtype, if it is a tensor) is that grid time. Between grid times the Brownian path is
             drawn from its bridge given the step's ends, and the method steps to it from the left.
         backend: "auto", "numba", "triton" or "torch".
         max_memory: bytes of working memory (the result apart); a larger batch is solved in pieces,
@@ -157,7 +158,7 @@ def solve(
     path = _choose_path(equation, solver, x0.device, backend)
     grid = make_grid(t0, t1, steps, times, equation.time_direction)
     saved = None if save_at is None else as_times("save_at", save_at)
-    saves = locate_saves(saved or (), grid)
+    saves = locate_saves(saved or (), grid, time_rounding(save_at, times))
     _check_finite(x0)
     check_int_range("first_sample", first_sample, 0, (1 << 63) - x0.shape[0] + 1)
     rows = _rows_in(max_memory, x0)
@@ -267,7 +268,8 @@ class _Loop(NamedTuple):
                 backend=self.path.backend,
             )
         dw = x.new_zeros(()) if self.sde.deterministic else path.increment(k, dt)
-        return self.solver.step(self.sde, times[k], times[k + 1], dt, x, dw)
+        # An equation with parameters of another type does not change the state's.
+        return self.solver.step(self.sde, times[k], times[k + 1], dt, x, dw).to(x.dtype)
 
     def _between(
         self, k: int, dt: float, times: Tensor, x: Tensor, path: Brownian
@@ -279,7 +281,8 @@ class _Loop(NamedTuple):
         brownian = (zero for _ in t) if self.sde.deterministic else path.inside(k, dt, elapsed)
         for s, dw in zip(t, brownian, strict=True):
             t_save = torch.full_like(times[0], s)
-            yield self.solver.step(self.sde, times[k], t_save, s - self.grid[k], x, dw)
+            state = self.solver.step(self.sde, times[k], t_save, s - self.grid[k], x, dw)
+            yield state.to(x.dtype)
 
 
 def _steps(n: int, progress: bool) -> Iterator[int]:

@@ -80,31 +80,24 @@ def ou_band(path: PathLike, *, paths: int = 24, steps: int = 400, seed: int = 0)
     axis = figure.subplots()
     for start, colour in zip(starts, (_BLUE, _RED), strict=True):
         law = sde.marginal(grid, start.expand(len(grid), 1))
-        mean, std = law.mean[:, 0], law.std[:, 0]
-        axis.fill_between(grid, mean - 2 * std, mean + 2 * std, color=colour, alpha=0.15, lw=0)
-        axis.plot(grid, mean, color=colour, lw=1.6)
-        mine = sol.x[:, (x0 == start)[:, 0], 0]
-        axis.plot(grid, mine, color=colour, lw=0.5, alpha=0.6)
+        mean, std = law.mean[:, 0].numpy(), law.std[:, 0].numpy()
+        t, mine = grid.numpy(), sol.x[:, (x0 == start)[:, 0], 0].numpy()
+        axis.fill_between(t, mean - 2 * std, mean + 2 * std, color=colour, alpha=0.15, lw=0)
+        axis.plot(t, mean, color=colour, lw=1.6)
+        axis.plot(t, mine, color=colour, lw=0.5, alpha=0.6)
     axis.set(xlabel="t", ylabel="x", xlim=(0.0, horizon))
     axis.set_title("Ornstein-Uhlenbeck paths, analytic mean and ±2 standard deviations", fontsize=9)
     _open_frame(axis)
     return _save(figure, path)
 
 
-def likelihood_histogram(
-    path: PathLike, groups: Mapping[str, Tensor], *, marks: Mapping[str, float] | None = None
-) -> Path:
-    """Histograms of log-likelihoods (N,), a colour for each group, vertical lines at ``marks``."""
+def likelihood_histogram(path: PathLike, groups: Mapping[str, Tensor]) -> Path:
+    """Histograms of log-likelihoods (N,), a colour for each group."""
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
-    values = {k: v[torch.isfinite(v)].double() for k, v in groups.items()}
+    values = {k: v[torch.isfinite(v)].double().numpy() for k, v in groups.items()}
     for (name, group), colour in zip(values.items(), (_BLUE, _RED, _GREY), strict=False):
         axis.hist(group, bins=30, color=colour, alpha=0.65, label=f"{name} ({len(group)})")
-    for name, mark in (marks or {}).items():
-        axis.axvline(mark, color=_GREY, lw=1.0, ls="--")
-        axis.text(
-            mark, 0.97, f" {name}", transform=axis.get_xaxis_transform(), fontsize=8, va="top"
-        )
     axis.set(xlabel="log-likelihood of an image, nats", ylabel="images")
     axis.legend(frameon=False, fontsize=8)
     _open_frame(axis)
@@ -133,7 +126,8 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _show(axis: Any, picture: Tensor, limits: tuple[float, float]) -> None:
-    axis.imshow(picture, cmap="gray_r", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    low, high = limits
+    axis.imshow(picture.numpy(), cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
     axis.set_axis_off()
 
 

@@ -19,6 +19,7 @@ HEAVY = ("triton", "numba", "matplotlib", "diffusers", "torchdiffeq", "sklearn")
 #   <- {train, bridge} <- {compat, viz} <- cli. A part imports itself and parts of lower rank.
 RANKS = {
     "noise": 0,
+    "grid": 0,
     "sde": 1,
     "solvers": 2,
     "score": 2,

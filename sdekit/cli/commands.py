@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +15,10 @@ from torch import Tensor
 
 from sdekit import viz
 from sdekit.cli.errors import InputError, output_file
+from sdekit.cli.report import mean_and_error, probe_error, progress, table, write_json
 from sdekit.likelihood import Likelihood, log_likelihood
-from sdekit.sample import CORRECTORS, PREDICTORS, sample
+from sdekit.sample import CORRECTORS, PREDICTORS, polynomial_times, sample
+from sdekit.sde import AffineSDE, IdentitySigma
 from sdekit.train import SDES, Checkpoint, load_checkpoint, load_digits, make_sde, save_checkpoint
 from sdekit.train.checkpoint import write_atomically
 from sdekit.train.data import LEVELS
@@ -96,7 +95,7 @@ def sample_command(
         checkpoint.sde,
         checkpoint.net,
         (n, *checkpoint.net.event_shape),
-        steps=steps,
+        **grid(checkpoint.sde, steps),
         predictor=predictor,
         corrector=corrector,
         snr=snr,
@@ -202,6 +201,16 @@ def score_images(
     )
 
 
+def grid(sde: AffineSDE, steps: int) -> dict[str, Any]:
+    """The times of a sampler, as keywords of ``sample``: equal steps where these will do.
+
+    With sigma(t) = t equal steps would pass all small noise levels in the last one.
+    """
+    if isinstance(getattr(sde, "schedule", None), IdentitySigma):
+        return {"times": polynomial_times(sde, steps)}
+    return {"steps": steps}
+
+
 def load_images_model(path: Path) -> Checkpoint:
     """A checkpoint for 8 x 8 images of 17 grey levels; raises InputError for another one."""
     checkpoint = load_checkpoint(path)
@@ -234,67 +243,3 @@ def write_images(out: Path, images: Tensor, *, columns: int) -> None:
     buffer = io.BytesIO()
     np.save(buffer, images.to(torch.uint8).numpy(), allow_pickle=False)
     write_atomically(out, buffer.getvalue())
-
-
-def write_json(out: Path, numbers: Any) -> None:
-    """Plain values as JSON; numbers that are not finite become null."""
-    write_atomically(out, (json.dumps(_finite(numbers), indent=1) + "\n").encode())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value if not isinstance(value, float) or np.isfinite(value) else None
-
-
-def standard_error(values: Tensor) -> float:
-    """Of the mean of ``values`` (N,), from their spread; NaN for one value."""
-    if len(values) < 2:
-        return float("nan")
-    return float(values.double().std()) / len(values) ** 0.5
-
-
-def mean_and_error(values: Tensor, digits: int = 3) -> str:
-    """Mean ± standard error over the images."""
-    return f"{float(values.double().mean()):.{digits}f} ± {standard_error(values):.{digits}f}"
-
-
-def probe_error(result: Likelihood) -> float:
-    """Standard error that the probes give the mean bits per dimension."""
-    errors = result.bits_std_error[result.status == 0].double()
-    return float(errors.square().sum().sqrt()) / max(1, len(errors))
-
-
-def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows of text under a title, in aligned columns."""
-    columns = max(len(row) for row in rows)
-    filled = [(*row, *[""] * (columns - len(row))) for row in rows]
-    widths = [max(len(row[k]) for row in filled) for k in range(columns)]
-    total = max(len(title), sum(widths) + 2 * (columns - 1))
-    print(title)
-    print("-" * total)
-    for row in filled:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
-    sys.stdout.flush()
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, float, float], None] | None]:
-    """A bar on stderr for ``on_step`` of the training loop; none where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from tqdm import tqdm
-
-    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    with tqdm(total=1.0, desc=what, bar_format=form) as bar:
-
-        def on_step(done: int, way: float, loss: float) -> None:
-            if done % 20 == 0 or way >= 1.0:
-                bar.set_postfix_str(f"step {done}, loss {loss:.3f}", refresh=False)
-                bar.update(way - bar.n)
-
-        yield on_step

@@ -13,10 +13,11 @@ from sdekit_kernels.checks import check_int_range, check_positive
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli import commands
+from sdekit.cli import commands, report
 from sdekit.cli.errors import output_folder
 from sdekit.likelihood import Likelihood
 from sdekit.sample import sample
+from sdekit.sde import AffineSDE
 from sdekit.train import Checkpoint, Digits, TrainReport, load_digits, make_sde, save_checkpoint
 from sdekit.train.data import LEVELS, noise_images
 from sdekit.train.quality import Judge, Quality, gaussian_bits_per_dim, uniform_bits_per_dim
@@ -37,7 +38,7 @@ class DemoOptions:
     train_steps: int | None = None
     samples: int = 100
     steps: int = 1000
-    flow_steps: int = 200
+    flow_steps: int = 1000
     test: int = 200
     probes: int = 8
     sde: str = "vp"
@@ -48,7 +49,7 @@ class DemoOptions:
 class Findings:
     """What the demo found, for the table and the pictures."""
 
-    report: TrainReport
+    training: TrainReport
     drawn: dict[str, Tensor]
     quality: dict[str, Quality]
     exact: Likelihood
@@ -62,40 +63,66 @@ class Findings:
 
 def run_demo(options: DemoOptions) -> None:
     """Train, sample, score; write pictures, numbers and the checkpoint; print one table."""
-    begin = time.perf_counter()
     _check(options)
     out = output_folder(options.out)
     viz.require_matplotlib()
+    # Adam's averages decay into subnormal numbers, which the processor handles in microcode.
     torch.set_flush_denormal(True)
+    try:
+        _run(options, out)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _run(options: DemoOptions, out: Path) -> None:
+    begin = time.perf_counter()
     digits = load_digits()
     commands.take(digits.test, options.test, "test images")
     clock: dict[str, float] = {}
-    checkpoint, report = _timed(clock, "training", lambda: _train(digits, options))
+    checkpoint, training = _timed(clock, "training", lambda: _train(digits, options))
     save_checkpoint(out / "model.safetensors", checkpoint)
-    found = _evaluate(checkpoint, report, digits, options, clock)
+    found = _evaluate(checkpoint, training, digits, options, clock)
     pictures = _timed(clock, "pictures", lambda: _draw(found, digits, out))
     clock["all"] = time.perf_counter() - begin
     found.seconds = clock
-    commands.write_json(out / "numbers.json", _numbers(found, options))
+    report.write_json(out / "numbers.json", _numbers(found, options))
     _print_table(found, options)
     print(f"\nin {out}/: {', '.join(p.name for p in pictures)}, numbers.json, model.safetensors")
 
 
 def _check(options: DemoOptions) -> None:
     """Refuse wrong numbers before the training, not after it."""
-    make_sde(options.sde)
+    sde = make_sde(options.sde)
     commands.check_seed(options.seed)
     check_positive("--seconds", options.seconds)
     check_int_range("--samples", options.samples, 1, 10_001)
     check_int_range("--steps", options.steps, _PATH_POINTS - 1, 1_000_001)
     check_int_range("--flow-steps", options.flow_steps, 1, 1_000_001)
     check_int_range("--probes", options.probes, 1, 10_001)
+    # The samplers' own checks, on an empty batch: some grids are too coarse for some equations.
+    for settings in (_corrected(options, sde), _flow(options, sde)):
+        sample(sde, lambda _, x: x, (0, 1), **settings)
+
+
+def _corrected(options: DemoOptions, sde: AffineSDE) -> dict[str, Any]:
+    return {
+        **commands.grid(sde, options.steps),
+        "predictor": "reverse_diffusion",
+        "corrector": "langevin",
+        "seed": options.seed,
+    }
+
+
+def _flow(options: DemoOptions, sde: AffineSDE) -> dict[str, Any]:
+    # One seed for both samplers: they start from the same prior noise.
+    steps = commands.grid(sde, options.flow_steps)
+    return {**steps, "predictor": "probability_flow", "seed": options.seed}
 
 
 def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainReport]:
     recipe = Recipe(sde=options.sde, seed=options.seed)
     print(f"training on {len(digits.train)} digits, {options.seconds:g} s at the most", flush=True)
-    with commands.progress("training") as on_step:
+    with report.progress("training") as on_step:
         return fit_digits(
             digits.train,
             recipe,
@@ -107,15 +134,13 @@ def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainRepor
 
 def _evaluate(
     checkpoint: Checkpoint,
-    report: TrainReport,
+    training: TrainReport,
     digits: Digits,
     options: DemoOptions,
     clock: dict[str, float],
 ) -> Findings:
     print(f"drawing 2 x {options.samples} digits", flush=True)
     shape = (options.samples, *checkpoint.net.event_shape)
-    common: dict[str, Any] = {"seed": options.seed, "return_info": True}
-    # One seed: both samplers start from the same prior noise.
     corrected, info = _timed(
         clock,
         "predictor-corrector",
@@ -123,11 +148,9 @@ def _evaluate(
             checkpoint.sde,
             checkpoint.net,
             shape,
-            steps=options.steps,
-            predictor="reverse_diffusion",
-            corrector="langevin",
             path_points=_PATH_POINTS,
-            **common,
+            return_info=True,
+            **_corrected(options, checkpoint.sde),
         ),
     )
     flow, flow_info = _timed(
@@ -137,9 +160,8 @@ def _evaluate(
             checkpoint.sde,
             checkpoint.net,
             shape,
-            steps=options.flow_steps,
-            predictor="probability_flow",
-            **common,
+            return_info=True,
+            **_flow(options, checkpoint.sde),
         ),
     )
     if bool((info.status != 0).any() | (flow_info.status != 0).any()):
@@ -171,7 +193,7 @@ def _evaluate(
     judge = Judge(digits.train, digits.train_labels, digits.test)
     shown = {"test digits": held_out, **drawn, "noise": noise_images(options.samples)}
     return Findings(
-        report=report,
+        training=training,
         drawn=drawn,
         quality={name: judge(images) for name, images in shown.items()},
         exact=exact,
@@ -200,7 +222,7 @@ def _numbers(found: Findings, options: DemoOptions) -> dict[str, Any]:
         finite = values[torch.isfinite(values)]
         return {
             "mean": float(finite.double().mean()),
-            "std_error": commands.standard_error(finite),
+            "std_error": report.standard_error(finite),
             "images": len(finite),
         }
 
@@ -208,17 +230,17 @@ def _numbers(found: Findings, options: DemoOptions) -> dict[str, Any]:
     assert transform is not None
     return {
         "training": {
-            "steps": found.report.steps,
-            "seconds": found.report.seconds,
-            "loss": found.report.loss,
-            "reproducible": found.report.reproducible,
+            "steps": found.training.steps,
+            "seconds": found.training.seconds,
+            "loss": found.training.loss,
+            "reproducible": found.training.reproducible,
         },
         "bits_per_dim": {
             "exact": bits(found.exact.bits_per_dim),
             "hutchinson": {
                 **bits(found.hutchinson.bits_per_dim),
                 "probes": options.probes,
-                "probe_std_error": commands.probe_error(found.hutchinson),
+                "probe_std_error": report.probe_error(found.hutchinson),
             },
             "hutchinson_minus_exact": bits(
                 found.hutchinson.bits_per_dim - found.exact.bits_per_dim
@@ -242,26 +264,26 @@ def _print_table(found: Findings, options: DemoOptions) -> None:
     exact, hutchinson = found.exact, found.hutchinson
     assert exact.transform is not None
     seconds = {name: f"{value:.1f} s" for name, value in found.seconds.items()}
-    commands.table(
+    report.table(
         f"\nbits per dimension of {options.test} held-out digits (mean ± standard error over them)",
         [
             (
                 "score model, exact divergence",
-                commands.mean_and_error(_finite(exact.bits_per_dim)),
+                report.mean_and_error(exact.bits_per_dim),
                 "",
                 seconds["exact divergence"],
             ),
             (
                 f"score model, Hutchinson, {options.probes} probes",
-                commands.mean_and_error(_finite(hutchinson.bits_per_dim)),
-                f"± {commands.probe_error(hutchinson):.4f} by the probes",
+                report.mean_and_error(hutchinson.bits_per_dim),
+                f"± {report.probe_error(hutchinson):.4f} by the probes",
                 seconds["Hutchinson"],
             ),
-            ("one Gaussian, full covariance", commands.mean_and_error(found.gaussian)),
+            ("one Gaussian, full covariance", report.mean_and_error(found.gaussian)),
             ("uniform grey levels", f"{uniform_bits_per_dim(exact.transform):.3f}"),
             (
                 "(noise images, under the score model)",
-                commands.mean_and_error(_finite(found.noise.bits_per_dim)),
+                report.mean_and_error(found.noise.bits_per_dim),
                 "",
                 seconds["noise images"],
             ),
@@ -273,13 +295,9 @@ def _print_table(found: Findings, options: DemoOptions) -> None:
     for name, q in found.quality.items():
         values = (q.confidence, q.nearest, q.precision, q.recall)
         rows.append((name, *(f"{v:.2f}" for v in values), seconds.get(name, "")))
-    commands.table("\nare they digits? (a classifier's confidence, distance to the nearest)", rows)
-    report = found.report
-    print(f"\ntraining: {report.steps} steps in {report.seconds:.1f} s; all: {seconds['all']}")
-
-
-def _finite(values: Tensor) -> Tensor:
-    return values[torch.isfinite(values)]
+    report.table("\nare they digits? (a classifier's confidence, distance to the nearest)", rows)
+    training = found.training
+    print(f"\ntraining: {training.steps} steps in {training.seconds:.1f} s; all: {seconds['all']}")
 
 
 def _timed(clock: dict[str, float], name: str, work: Callable[[], R]) -> R:

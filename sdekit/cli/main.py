@@ -42,7 +42,7 @@ def demo(
     ] = None,
     n: Annotated[int, typer.Option("-n", "--samples", help="Digits to draw.")] = 100,
     steps: Annotated[int, typer.Option(help="Steps of the predictor-corrector sampler.")] = 1000,
-    flow_steps: Annotated[int, typer.Option(help="Steps of the probability flow.")] = 200,
+    flow_steps: Annotated[int, typer.Option(help="Steps of the probability flow.")] = 1000,
     test: Annotated[int, typer.Option(help="Test digits to score, up to 297.")] = 200,
     probes: Annotated[int, typer.Option(help="Hutchinson probes an image.")] = 8,
     sde: Annotated[str, typer.Option(help=commands.SDE_HELP)] = "vp",
@@ -166,5 +166,5 @@ def main(arguments: list[str] | None = None) -> None:
             print(show(), file=sys.stderr)
         else:
             where = context.command_path if context is not None else "sdekit"
-            say(f"{show()} See {where} --help")
+            say(f"{show().rstrip('. ')}: see {where} --help")
     sys.exit(code if isinstance(code, int) else 0)

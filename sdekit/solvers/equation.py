@@ -28,6 +28,10 @@ class Equation:
     """
 
     def __init__(self, sde: Any) -> None:
+        if isinstance(sde, type):
+            raise TypeError(
+                f"sde must be an equation, got the class {sde.__name__}: write an instance"
+            )
         for name in ("drift", "diffusion"):
             if not callable(getattr(sde, name, None)):
                 raise TypeError(
@@ -61,7 +65,11 @@ class Equation:
         return f
 
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
-        """G(t, x), in a shape that broadcasts against x (or (B, D..., M) for general noise)."""
+        """G(t, x), broadcastable to x.shape with all its axes (or (B, D..., M) for general noise).
+
+        Fewer axes than x's stand for the last ones, as everywhere in torch: (D,) is one entry a
+        component, whatever the size of the batch.
+        """
         g = self.sde.diffusion(t, x)
         if not isinstance(g, Tensor):
             g = torch.as_tensor(g, dtype=x.dtype, device=x.device)
@@ -80,16 +88,15 @@ class Equation:
                 f"{self.name} declares {self.noise_type} noise, but its diffusion has the matrix "
                 f"shape {tuple(g.shape)}: set noise_type = 'general'"
             )
+        full = (*(1,) * (x.ndim - g.ndim), *g.shape)
+        if len(full) == x.ndim and all(n in (1, m) for n, m in zip(full, x.shape, strict=True)):
+            return g.reshape(full)
+        hint = "return something that broadcasts to x's shape"
         if g.shape == x.shape[:1]:
-            return g.reshape(-1, *(1,) * (x.ndim - 1))
-        if g.shape == x.shape[1:]:
-            return g[None]
-        if g.ndim == x.ndim and all(n in (1, m) for n, m in zip(g.shape, x.shape, strict=True)):
-            return g
+            hint = f"for one entry a sample return shape {(x.shape[0], *(1,) * (x.ndim - 1))}"
         raise ValueError(
             f"{self.name} declares {self.noise_type} noise, but its diffusion has shape "
-            f"{tuple(g.shape)} for x of shape {tuple(x.shape)}: return something that broadcasts "
-            "to x's shape"
+            f"{tuple(g.shape)} for x of shape {tuple(x.shape)}: {hint}"
         )
 
     def check_additive(self, t: Tensor, x: Tensor) -> None:
@@ -97,7 +104,7 @@ class Equation:
         if self.noise_type != "additive" or x.shape[0] == 0:
             return
         with torch.no_grad():
-            here, there = self.diffusion(t, x[:1]), self.diffusion(t, x[:1] + 1.0)
+            here, there = self.diffusion(t, x), self.diffusion(t, x + 1.0)
         if not torch.equal(here, there):
             raise ValueError(
                 f"{self.name} declares additive noise, but its diffusion depends on x: "
@@ -115,6 +122,8 @@ class Equation:
 
     def apply_noise(self, g: Tensor, dw: Tensor, x: Tensor) -> Tensor:
         """G dW, of x's shape."""
+        if self.deterministic:
+            return torch.zeros_like(x)
         if self.noise_type == "general":
             return (g * dw.view(dw.shape[0], *(1,) * (x.ndim - 1), dw.shape[1])).sum(-1)
         if self.noise_type == "scalar":
@@ -124,6 +133,10 @@ class Equation:
     def _check_tensor(self, what: str, value: Any, x: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"{self.name}.{what} must return a tensor, got {type(value).__name__}")
+        if not value.is_floating_point():
+            raise TypeError(
+                f"{self.name}.{what} must return floating-point numbers, got {value.dtype}"
+            )
         if value.device != x.device and value.ndim > 0:
             raise ValueError(
                 f"{self.name}.{what} returned a tensor on {value.device}, but x is on {x.device}: "

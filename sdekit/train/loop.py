@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from sdekit_kernels.checks import check_int_range, check_positive
@@ -22,8 +22,16 @@ from sdekit.train.data import permutation
 from sdekit.train.ema import EMA
 from sdekit.train.loss import denoising_score_matching
 from sdekit.train.times import TimeSampler
+from sdekit.train.weighting import Weighting
 
 SHUFFLE_STREAM: Final = keys.TRAIN
+
+
+class Augment(Protocol):
+    """Changes a batch of integers; ``seed`` and ``step`` name the draw, ``way`` is in [0, 1)."""
+
+    def __call__(self, images: Tensor, *, seed: int, step: int, way: float) -> Tensor:
+        """The changed batch, of the same shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +62,9 @@ def train(
     lr: float = 2e-3,
     warmup: float = 0.03,
     ema: float = 0.999,
-    weighting: str = "likelihood",
-    proposal: str = "log_snr",
-    t_min: float | None = None,
+    weighting: str | Weighting = "simple",
+    times: TimeSampler | None = None,
+    augment: Augment | None = None,
     seed: int = 0,
     on_step: Callable[[int, float, float], None] | None = None,
 ) -> TrainReport:
@@ -74,7 +82,9 @@ def train(
         seconds: how long at the most; a step that has begun is finished.
         batch: samples a step, N at the most.
         ema: decay of the weights' average; 0 for none.
-        weighting, proposal, t_min: see ``denoising_score_matching`` and ``TimeSampler``.
+        weighting, times: see ``denoising_score_matching``.
+        augment: changes a batch of integers before it is dequantized, (k, seed=, step=,
+            way=) -> k, with way the fraction of the training that is done.
         on_step: called with (steps done, fraction of the way, loss) after each step.
 
     Raises ValueError for a budget that is missing or not positive and numbers out of their range,
@@ -91,7 +101,7 @@ def train(
     if n == 0:
         raise ValueError("data has no samples")
     batch = min(check_int_range("batch", batch, 1, 1 << 31), n)
-    times = TimeSampler(sde, proposal=proposal, t_min=t_min)
+    times = TimeSampler(sde) if times is None else times
     average = EMA(net, ema)
     parameters = list(net.parameters())
     dtype = parameters[0].dtype
@@ -107,6 +117,8 @@ def train(
         if place == 0:
             order = permutation(n, seed=seed, stream=SHUFFLE_STREAM, step=done // (n // batch))
         chosen = data[order[place * batch : (place + 1) * batch]]
+        if augment is not None:
+            chosen = augment(chosen, seed=seed, step=done, way=way)
         # Step 0 of the dequantization noise is left to the data that are scored.
         x = transform.forward(chosen, seed=seed, step=done + 1, dtype=dtype)
         for group in adam.param_groups:

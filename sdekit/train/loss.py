@@ -13,18 +13,17 @@ from typing import Final
 
 import sdekit_kernels
 import torch
-from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
 from sdekit.noise import keys
 from sdekit.sde import AffineSDE, check_output, expand
 from sdekit.sde.base import check_batched
 from sdekit.train.times import TimeSampler
+from sdekit.train.weighting import Weighting, get_weighting
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
 NOISE_STREAM: Final = keys.TRAIN + 2
-WEIGHTINGS: Final = ("simple", "likelihood")
 
 
 def denoising_score_matching(
@@ -34,7 +33,7 @@ def denoising_score_matching(
     *,
     seed: int,
     step: int = 0,
-    weighting: str = "simple",
+    weighting: str | Weighting = "simple",
     times: TimeSampler | None = None,
 ) -> Tensor:
     """Return an unbiased estimate of L for each sample of x0 (B, D...): (B,). Differentiable.
@@ -45,17 +44,16 @@ def denoising_score_matching(
         x0: data.
         seed, step: name the times and the noise (streams TRAIN + 1 and TRAIN + 2); a new step for
             each batch.
-        weighting: lambda(t). "simple" is sigma(t)^2: with s = -eps / sigma the plain squared error
-            of eps (Ho et al. 2020). "likelihood" is g(t)^2: (T - t_min) D / 2 times L then is, up
-            to a constant, a bound of the negative log-likelihood in nats (Song et al. 2021,
-            arXiv 2101.09258).
+        weighting: lambda(t), a function or a name: "simple", sigma^2; "likelihood", g^2, with which
+            (T - t_min) D / 2 times L is, up to ``bound_constant``, a bound of the negative
+            log-likelihood in nats; "lognormal" (``sdekit.train.weighting``).
         times: where to look; ``TimeSampler(sde)`` if None. L does not depend on it beyond t_min,
             only its variance does.
 
     Raises TypeError for an SDE that is not affine, ValueError for an unknown weighting or a score
     of another shape than x0's.
     """
-    check_choice("weighting", weighting, WEIGHTINGS)
+    weigh = get_weighting(weighting)
     times = TimeSampler(sde) if times is None else times
     n = check_batched(x0).shape[0]
     t64, factor = times(n, seed=seed, step=step)
@@ -74,10 +72,8 @@ def denoising_score_matching(
     t = t64.to(x0.dtype)
     # std (s + z / std) = z - eps: nothing is divided by a small std.
     error = std * check_output("score", score(t, x), x) + z
-    if weighting == "likelihood":
-        error = error * (expand(sde.diffusion_rate(t64), x0) / std)
-    each = error.square().flatten(1).mean(1)
-    return factor.to(x0.dtype) * each
+    weight = expand((factor * weigh(sde, t64) / sde.std(t64).square()), x0)
+    return (weight * error.square()).flatten(1).mean(1)
 
 
 def bound_constant(sde: AffineSDE, x0: Tensor, *, t_min: float | None = None) -> Tensor:

@@ -60,8 +60,8 @@ class Quality:
 class Judge:
     """Scores sets of images (N, 8, 8) of grey levels against real digits.
 
-    The classifier is a support vector machine with Gaussian kernel on pixels, its probabilities
-    Platt's; nothing in it is random.
+    The classifier is multinomial logistic regression on pixels, regularized so that its confidence
+    on test digits, 0.95, is near its accuracy there; nothing in it is random.
     Raises ModuleNotFoundError if scikit-learn is missing.
     """
 

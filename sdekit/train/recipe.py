@@ -10,27 +10,33 @@ from torch import Tensor
 from sdekit.likelihood import DataTransform
 from sdekit.score import MLP
 from sdekit.sde import AffineSDE
+from sdekit.train.augment import Jitter
 from sdekit.train.checkpoint import Checkpoint
 from sdekit.train.data import LEVELS
 from sdekit.train.loop import TrainReport, train
 from sdekit.train.spec import make_sde
+from sdekit.train.times import TimeSampler
+from sdekit.train.weighting import LogNormal
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Numbers of one training, all that ``fit_digits`` needs besides the data and the budget.
 
-    sde: a name in ``sdekit.train.SDES``. The other names are those of ``MLP`` and ``train``.
+    sde: a name in ``sdekit.train.SDES``. level_mean, level_std: of the log noise levels to train
+    on, see ``sdekit.train.weighting.LogNormal``. augment: share of the images that ``Jitter``
+    changes at first. The other names are those of ``MLP`` and ``train``.
     """
 
     sde: str = "vp"
     width: int = 256
     depth: int = 3
     batch: int = 256
-    lr: float = 2e-3
+    lr: float = 3e-3
     ema: float = 0.999
-    weighting: str = "likelihood"
-    proposal: str = "log_snr"
+    level_mean: float = -1.0
+    level_std: float = 1.6
+    augment: float = 0.5
     seed: int = 0
 
 
@@ -49,13 +55,13 @@ def fit_digits(
     sde: AffineSDE = make_sde(recipe.sde)
     transform = DataTransform(LEVELS)
     # The std of the pixels in [-1, 1), about 0.7: what the network's preconditioning is scaled by.
-    spread = float(images.double().std()) * 2.0 / LEVELS
+    data_std = round(float(images.double().std()) * 2.0 / LEVELS, 3)
     net = MLP(
         tuple(images.shape[1:]),
         recipe.width,
         recipe.depth,
         sde=sde,
-        data_std=round(spread, 3),
+        data_std=data_std,
         seed=recipe.seed,
     )
     report = train(
@@ -68,8 +74,9 @@ def fit_digits(
         batch=recipe.batch,
         lr=recipe.lr,
         ema=recipe.ema,
-        weighting=recipe.weighting,
-        proposal=recipe.proposal,
+        weighting=LogNormal(recipe.level_mean, recipe.level_std, data_std),
+        times=TimeSampler(sde, proposal="lognormal", mean=recipe.level_mean, std=recipe.level_std),
+        augment=Jitter(LEVELS, recipe.augment) if recipe.augment > 0.0 else None,
         seed=recipe.seed,
         on_step=on_step,
     )

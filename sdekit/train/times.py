@@ -1,4 +1,4 @@
-"""Which times a training loss looks at: stratified over a batch, uniform in t or in log-SNR."""
+"""Which times a training loss looks at: stratified over a batch, spread by one of three laws."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Final, final
 
 import sdekit_kernels
 import torch
-from sdekit_kernels.checks import check_choice, check_int_range
+from sdekit_kernels.checks import check_choice, check_int_range, check_positive
 from torch import Tensor
 
 from sdekit.noise import keys
 from sdekit.sde import AffineSDE
+from sdekit.train.weighting import level
 
 TIME_STREAM: Final = keys.TRAIN + 1
-PROPOSALS: Final = ("uniform", "log_snr")
+PROPOSALS: Final = ("uniform", "log_snr", "lognormal")
 
 _NODES = 1025
 
@@ -27,19 +28,26 @@ class TimeSampler:
 
         (1 / (T - t_min)) \int_{t_min}^T h(t) dt = E_u[h(Q(u)) w(u)],  w = Q'(u) / (T - t_min).
 
-    proposal: "uniform", Q' constant; or "log_snr", even in log(sigma(t) / alpha(t)) (Kingma et al.
-    2021), where h of the likelihood weighting has the least spread.
+    proposal: "uniform", Q' constant; "log_snr", even in the level l = log(sigma(t) / alpha(t))
+    (Kingma et al. 2021), which fits the weighting "likelihood"; "lognormal", l normal with ``mean``
+    and ``std`` (Karras et al. 2022), cut at the ends, which fits the weighting of that name.
 
     The u of a batch are stratified, u_i = (i + v) / B with one v a step: the mean over a batch then
     integrates a smooth h with an error of order 1 / B, instead of 1 / sqrt(B) (Kingma et al. 2021,
     appendix I.1).
 
     Raises TypeError for an SDE that is not affine, ValueError unless 0 < t_min < T, for an unknown
-    proposal, or for "log_snr" with parameters per component (there is no one SNR then).
+    proposal, or for a law of the level with parameters per component (there is no one level then).
     """
 
     def __init__(
-        self, sde: AffineSDE, *, proposal: str = "uniform", t_min: float | None = None
+        self,
+        sde: AffineSDE,
+        *,
+        proposal: str = "uniform",
+        t_min: float | None = None,
+        mean: float = -1.2,
+        std: float = 1.2,
     ) -> None:
         if not isinstance(sde, AffineSDE):
             raise TypeError(f"sde must be an AffineSDE, whose marginals are known, got {sde!r}")
@@ -49,46 +57,63 @@ class TimeSampler:
         if not 0.0 < self.t_min < self.t_max:
             raise ValueError(f"t_min must be above 0 and below T = {sde.T:g}, got {t_min!r}")
         ends = torch.tensor([self.t_min, self.t_max], dtype=torch.float64)
-        self._nodes = ends if proposal == "uniform" else _even_in_log_snr(sde, ends)
+        if proposal == "uniform":
+            self._nodes = ends
+            return
+        if sde.event_shape is not None:
+            raise ValueError(
+                f"proposal={proposal!r} needs one signal-to-noise ratio for all components, but "
+                f"the SDE has parameters of event shape {sde.event_shape}: use 'uniform'"
+            )
+        low, high = level(sde, ends).tolist()
+        share = torch.linspace(0, 1, _NODES, dtype=torch.float64)
+        if proposal == "log_snr":
+            levels = low + share * (high - low)
+        else:
+            levels = _normal_levels(low, high, share, float(mean), check_positive("std", std))
+        self._nodes = _times_of(sde, levels, ends)
 
     def __call__(self, n: int, *, seed: int, step: int = 0) -> tuple[Tensor, Tensor]:
         """Times (n,) and their factors w (n,), both float64; ``step`` names the draw."""
         n = check_int_range("n", n, 1, 1 << 31)
         z = sdekit_kernels.normal((1,), seed=seed, stream=TIME_STREAM, step=step)
-        shift = torch.special.ndtr(z.double())
-        u = (torch.arange(n, dtype=torch.float64) + shift) / n
+        u = (torch.arange(n, dtype=torch.float64) + torch.special.ndtr(z.double())) / n
         return self.quantile(u)
 
     def quantile(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Q(u) and w(u) for u in [0, 1], float64."""
         cells = len(self._nodes) - 1
         place = u.double() * cells
-        cell = place.floor().clamp(0, cells - 1)
-        low = self._nodes[cell.long()]
-        width = self._nodes[cell.long() + 1] - low
+        cell = place.floor().clamp(0, cells - 1).long()
+        low = self._nodes[cell]
+        width = self._nodes[cell + 1] - low
         return low + (place - cell) * width, width * cells / (self.t_max - self.t_min)
 
 
-def _even_in_log_snr(sde: AffineSDE, ends: Tensor) -> Tensor:
-    """Times at which log(sigma / alpha) takes evenly spaced values, by bisection in log t."""
-    if sde.event_shape is not None:
+def _normal_levels(low: float, high: float, share: Tensor, mean: float, std: float) -> Tensor:
+    """Quantiles of a normal law cut to [low, high]."""
+    # A law of no more than 8 stds: beyond, the normal distribution function rounds to 0 or 1.
+    ends = torch.tensor([(low - mean) / std, (high - mean) / std], dtype=torch.float64)
+    first, last = torch.special.ndtr(ends.clamp(-8.0, 8.0)).tolist()
+    if not first < last:
         raise ValueError(
-            "proposal='log_snr' needs one signal-to-noise ratio for all components, but the SDE "
-            f"has parameters of event shape {sde.event_shape}: use 'uniform'"
+            f"mean={mean:g}, std={std:g} put the noise levels outside of the SDE's "
+            f"[{low:.3g}, {high:.3g}] (log of sigma / alpha): choose a mean within"
         )
+    levels = mean + std * torch.special.ndtri(first + share * (last - first))
+    levels = levels.clamp(low, high)
+    levels[0], levels[-1] = low, high
+    return levels
 
-    def level(t: Tensor) -> Tensor:
-        return sde.std(t).log() - sde.log_mean_ratio(torch.zeros_like(t), t)
 
-    span = level(ends)
-    share = torch.linspace(0, 1, _NODES, dtype=torch.float64)
-    wanted = span[0] + share * (span[1] - span[0])
-    low = ends[0].log().expand(_NODES).clone()
-    high = ends[1].log().expand(_NODES).clone()
+def _times_of(sde: AffineSDE, levels: Tensor, ends: Tensor) -> Tensor:
+    """The times at which ``level`` has these values, by bisection in log t."""
+    low = ends[0].log().expand_as(levels).clone()
+    high = ends[1].log().expand_as(levels).clone()
     # 50 halvings: from the span of log t, about 10, to the rounding of float64.
     for _ in range(50):
         middle = 0.5 * (low + high)
-        below = level(middle.exp()) < wanted
+        below = level(sde, middle.exp()) < levels
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     nodes = (0.5 * (low + high)).exp()
     nodes[0], nodes[-1] = ends[0], ends[1]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 TARGETS = ("sm_80", "sm_90", "gfx942")
 
 # Instructions an element, by the beginning of the variant's name (the longest one counts): about
-# 5 % above what Triton 3.9 gives, so that another release of the compiler may pass.
+# 5 % above the larger of what Triton 3.7.1 (the pinned one) and 3.9 give.
 BUDGETS: dict[str, dict[str, float]] = {
     # lanes=1 (samples of 1 to 3 components): a call for each normal, three words unused at a time.
     "normal fp32 lanes=4 aligned=True": {"sm_80": 56, "sm_90": 55, "gfx942": 71},
@@ -59,14 +59,17 @@ BUDGETS: dict[str, dict[str, float]] = {
     "langevin_step bf16 lanes=4 aligned=True": {"sm_90": 67, "gfx942": 88},
     "langevin_step fp16 lanes=4 aligned=True": {"sm_90": 66},
     # |s|^2 and |z|^2; where rows are whole calls, without sines and square roots.
-    "norms fp32 whole=True": {"sm_80": 29, "sm_90": 30, "gfx942": 38},
-    "norms fp32 whole=False": {"sm_80": 61, "sm_90": 66, "gfx942": 74},
+    "norms fp32 whole=True": {"sm_80": 30, "sm_90": 31, "gfx942": 43},
+    "norms fp32 whole=False": {"sm_80": 68, "sm_90": 69, "gfx942": 84},
     "norms fp64 whole=True": {"sm_80": 38, "sm_90": 39, "gfx942": 50},
-    "norms fp64 whole=False": {"sm_80": 91, "sm_90": 92, "gfx942": 99},
-    "norms bf16 whole=True": {"sm_90": 31, "gfx942": 38},
-    "norms bf16 whole=False": {"sm_90": 67, "gfx942": 75},
+    "norms fp64 whole=False": {"sm_80": 96, "sm_90": 100, "gfx942": 104},
+    "norms bf16 whole=True": {"sm_90": 32, "gfx942": 43},
+    "norms bf16 whole=False": {"sm_90": 70, "gfx942": 84},
     "norms fp16 whole=True": {"sm_90": 30},
-    "norms fp16 whole=False": {"sm_90": 67},
+    "norms fp16 whole=False": {"sm_90": 70},
+    # From the sums to eps, one a sample: nothing beside the D elements of a sample.
+    "step size fp32": {"sm_80": 68, "sm_90": 197, "gfx942": 125},
+    "step size fp64": {"sm_80": 102, "sm_90": 109, "gfx942": 160},
 }
 
 # Narrow accesses of global memory that a thread may make in the aligned float32 variants: loads of

@@ -51,9 +51,7 @@ def test_density_at_t_min_with_the_exact_prior(name, data):
     score = data(sde)
     x = score.sample(16, seed=1, dtype=torch.float64)
     # beta of the cosine schedule has a kink where it is clipped.
-    got = log_likelihood(
-        sde, score, x, rtol=1e-6, atol=1e-6, prior=ExactPrior(score)
-    )
+    got = log_likelihood(sde, score, x, rtol=1e-6, atol=1e-6, prior=ExactPrior(score))
     want = score.log_prob(at(sde.t_min_likelihood), x)
     assert got.log_prob.dtype == torch.float64
     assert (got.log_prob - want).abs().max() < 1e-4

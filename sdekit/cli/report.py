@@ -1,0 +1,81 @@
+"""What the commands print and write: tables, means with errors, JSON, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sdekit.likelihood import Likelihood
+from sdekit.train.checkpoint import write_atomically
+
+
+def write_json(out: Path, numbers: Any) -> None:
+    """Plain values as JSON; numbers that are not finite become null."""
+    write_atomically(out, (json.dumps(_finite(numbers), indent=1) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or np.isfinite(value) else None
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of ``values`` (N,), from their spread; NaN for one value."""
+    if len(values) < 2:
+        return float("nan")
+    return float(values.double().std()) / len(values) ** 0.5
+
+
+def mean_and_error(values: Tensor, digits: int = 3) -> str:
+    """Mean ± standard error over the images whose value is finite."""
+    values = values[values.isfinite()]
+    return f"{float(values.double().mean()):.{digits}f} ± {standard_error(values):.{digits}f}"
+
+
+def probe_error(result: Likelihood) -> float:
+    """Standard error that the probes give the mean bits per dimension."""
+    errors = result.bits_std_error[result.status == 0].double()
+    return float(errors.square().sum().sqrt()) / max(1, len(errors))
+
+
+def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of text under a title, in aligned columns."""
+    columns = max(len(row) for row in rows)
+    filled = [(*row, *[""] * (columns - len(row))) for row in rows]
+    widths = [max(len(row[k]) for row in filled) for k in range(columns)]
+    total = max(len(title), sum(widths) + 2 * (columns - 1))
+    print(title)
+    print("-" * total)
+    for row in filled:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, float, float], None] | None]:
+    """A bar on stderr for ``on_step`` of the training loop; none where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from tqdm import tqdm
+
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    with tqdm(total=1.0, desc=what, bar_format=form) as bar:
+
+        def on_step(done: int, way: float, loss: float) -> None:
+            if done % 20 == 0 or way >= 1.0:
+                bar.set_postfix_str(f"step {done}, loss {loss:.3f}", refresh=False)
+                bar.update(way - bar.n)
+
+        yield on_step

@@ -1,0 +1,144 @@
+"""Checkpoints: what is read is what was written, and what is none is refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sdekit.likelihood import DataTransform
+from sdekit.score import MLP
+from sdekit.sde import OU, VE, VP, CosineBeta
+from sdekit.train import (
+    SDES,
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    make_sde,
+    save_checkpoint,
+)
+
+
+def make(name: str = "vp", seed: int = 3) -> Checkpoint:
+    sde = make_sde(name)
+    net = MLP((2, 3), 8, 2, sde=sde, data_std=0.7, seed=seed)
+    with torch.no_grad():
+        net.outlet.weight.fill_(0.25)
+    return Checkpoint(net, sde, DataTransform(17, -1.0, 2.0), {"data": "digits", "steps": 12})
+
+
+@pytest.mark.parametrize("name", sorted(SDES))
+def test_round_trip(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.safetensors"
+    given = make(name)
+    save_checkpoint(path, given)
+    got = load_checkpoint(path)
+    x = torch.linspace(-1, 1, 24).view(4, 2, 3)
+    t = torch.tensor(0.3 * given.sde.T)
+    assert torch.equal(got.net(t, x), given.net(t, x))
+    assert torch.equal(got.sde.std(t), given.sde.std(t))
+    assert got.sde.prior_std == given.sde.prior_std
+    assert repr(got.transform) == repr(given.transform)
+    assert got.info == given.info
+    assert not any(p.requires_grad for p in got.net.parameters())
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_numbers_of_a_schedule_are_kept(tmp_path: Path) -> None:
+    for sde in (VP(CosineBeta(s=0.02, beta_clip=50.0)), VE("edm", sigma_min=0.01, sigma_max=7.0)):
+        net = MLP((3,), 4, 1, sde=sde)
+        save_checkpoint(tmp_path / "m.safetensors", Checkpoint(net, sde, DataTransform(4)))
+        got = load_checkpoint(tmp_path / "m.safetensors").sde
+        assert type(got) is type(sde) and vars(got.schedule) == vars(sde.schedule)
+
+
+def test_other_tools_can_read_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, make())
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["sdekit"])
+    assert header["format"] == "sdekit.score" and header["sde"]["name"] == "VP"
+
+
+def test_an_old_file_survives_a_write_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, make())
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, make(seed=4))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
+    save_checkpoint(whole, make())
+    data = whole.read_bytes()
+    for size in [0, 1, 7, 8, 9, 100, len(data) // 2, len(data) - 1]:
+        cut.write_bytes(data[:size])
+        with pytest.raises(CheckpointError, match=r"cut\.safetensors"):
+            load_checkpoint(cut)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(b"PK\x03\x04 this was torch.save" * 10)
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load_checkpoint(path)
+    save_file({"w": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of sdekit"):
+        load_checkpoint(path)
+    for text, message in [
+        ("{", "cannot read"),
+        ('{"format": "sdekit.bridge", "version": 1}', "kind 'sdekit.bridge'"),
+        ('{"format": "sdekit.score", "version": 9}', "version 9"),
+        ('{"format": "sdekit.score", "version": 1}', "does not hold together"),
+    ]:
+        save_file({"w": torch.zeros(3)}, path, metadata={"sdekit": text})
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint(path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "missing.safetensors")
+    with pytest.raises(IsADirectoryError):
+        load_checkpoint(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    given = make()
+    save_checkpoint(path, given)
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    state = {k: v.clone() for k, v in given.net.state_dict().items()}
+    state["outlet.weight"][0, 0] = torch.nan
+    save_file(state, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        load_checkpoint(path)
+    state.pop("outlet.weight")
+    save_file(state, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="does not hold together"):
+        load_checkpoint(path)
+
+
+def test_an_equation_without_a_name_is_refused(tmp_path: Path) -> None:
+    sde = OU()
+    checkpoint = Checkpoint(MLP((2,), 4, 1, sde=sde), sde, DataTransform(17))
+    with pytest.raises(TypeError, match="VP, SubVP and VE"):
+        save_checkpoint(tmp_path / "m.safetensors", checkpoint)
+    with pytest.raises(ValueError, match="Did you mean 'vp-cosine'"):
+        make_sde("vp-cosin")
