@@ -131,8 +131,9 @@ def solve(
         method: a name in ``sdekit.solvers.SOLVERS``.
         seed: 64-bit. first_sample: number of the first row, below 2^63.
         save_at: times to keep, running the grid's way; one that equals a grid time up to rounding
-            (of its dtype, if it is a tensor) is that grid time. Between grid times the Brownian path is
-            drawn from its bridge given the step's ends, and the method steps to it from the left.
+            (of its dtype, if it is a tensor) is that grid time. Between grid times the Brownian
+            path is drawn from its bridge given the step's ends, and the method steps to it from
+            the left.
         backend: "auto", "numba", "triton" or "torch".
         max_memory: bytes of working memory (the result apart); a larger batch is solved in pieces,
             with the same bits for an equation that treats each sample by itself. Equations with one

@@ -96,9 +96,14 @@ def likelihood_histogram(path: PathLike, groups: Mapping[str, Tensor]) -> Path:
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
     values = {k: v[torch.isfinite(v)].double().numpy() for k, v in groups.items()}
+    # Bins of one width for all groups, or the heights could not be compared.
+    together = [v for group in values.values() for v in group]
+    limits = (min(together), max(together)) if together else None
     for (name, group), colour in zip(values.items(), (_BLUE, _RED, _GREY), strict=False):
-        axis.hist(group, bins=30, color=colour, alpha=0.65, label=f"{name} ({len(group)})")
+        label = f"{name} ({len(group)})"
+        axis.hist(group, bins=60, range=limits, color=colour, alpha=0.65, label=label)
     axis.set(xlabel="log-likelihood of an image, nats", ylabel="images")
+    axis.yaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, fontsize=8)
     _open_frame(axis)
     return _save(figure, path)

@@ -189,3 +189,20 @@ def test_a_negative_dt_goes_back_in_time(dt):
     x, s = inputs((5, 3), torch.float64, torch.device("cpu"))
     got = em_step(x, s, 2.0, dt, **DRAW)
     assert torch.allclose(got, x - 0.25 * s + noise(x))
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+@pytest.mark.parametrize("dim", [3, 8, 3000])
+def test_very_large_scores(backend, dim):
+    """At |s| = 1e20 the square leaves float32's range; eps s falls as 1 / |s| all the same."""
+    x, s = inputs((2, dim), torch.float32, torch.device("cpu"))
+    _, mean = langevin_step(0 * x, s * 1e20, snr=0.3, **DRAW, backend=backend)
+    _, one = langevin_step(0 * x, s, snr=0.3, **DRAW, backend=backend)
+    # eps is some 1e-41, a subnormal number with a dozen bits left.
+    assert torch.allclose(mean.double() * 1e20, one.double(), rtol=1e-2)
+
+
+def test_two_outputs_in_one_place_are_refused():
+    x, s = inputs((2, 4), torch.float32, torch.device("cpu"))
+    with pytest.raises(ValueError, match="same tensor"):
+        predictor_step(x, s, 1.0, 0.1, 1.0, **DRAW, out=x, mean_out=x)

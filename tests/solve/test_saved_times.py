@@ -59,12 +59,39 @@ def test_decreasing_times():
 
 
 @pytest.mark.parametrize(
+    "save_at",
+    [
+        [0.1 * k for k in range(4)],  # 0.1 * 3 is above 0.3
+        torch.linspace(0, 0.3, 4),  # 0.3 in float32 is above 0.3 in float64
+        torch.linspace(0, 0.3, 4, dtype=torch.float64),
+    ],
+    ids=["products", "float32", "float64"],
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_grid_time_up_to_rounding_is_that_grid_time(save_at, backwards):
+    sde = sk.VP()
+    flow = sk.ReverseSDE(sde, sk.score.Gaussian(0.0, 0.5, sde=sde)) if backwards else sde
+    t0, t1 = (0.3, 0.0) if backwards else (0.0, 0.3)
+    save_at = list(reversed([float(t) for t in save_at])) if backwards else save_at
+    save_at = torch.tensor(save_at, dtype=torch.float32) if backwards else save_at
+    x0 = torch.ones(5, 2)
+    sol = sk.solve(flow, x0, t0, t1, steps=3, save_at=save_at, seed=2)
+    assert torch.equal(sol.x[0], x0)
+    for k in (1, 2, 3):
+        grid = [t0 + (t1 - t0) * (i / 3) for i in range(3)] + [t1]
+        short = sk.solve(flow, x0, times=grid[: k + 1], seed=2)
+        assert torch.equal(sol.x[k], short.x)
+
+
+@pytest.mark.parametrize(
     ("save_at", "message"),
     [
         ([0.5, 0.5], "strictly"),
         ([0.7, 0.2], "strictly"),
         ([-0.1, 0.2], "outside"),
         ([0.2, 1.5], "outside"),
+        ([0.2, 1.0 + 1e-9], "outside"),
+        ([1.0 - 1e-16, 1.0], "up to rounding"),
         ([float("nan")], "finite"),
     ],
 )

@@ -11,6 +11,7 @@ from sdekit_kernels.checks import check_int_range
 from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from sdekit_kernels.geometry import CPU_BLOCK, GPU_BLOCK, MAX_CALLS, MAX_DIM, cpu_block, gpu_tiling
 from sdekit_kernels.philox.reference import derive_key, normal_torch
+from sdekit_kernels.tracing import around_compiler, outside_transforms
 
 __all__ = ["Draw", "check_draw", "normal"]
 
@@ -38,6 +39,7 @@ def check_draw(seed: int, stream: int, step: int, first_sample: int, n_samples: 
     return Draw(seed, stream, step, first_sample)
 
 
+@around_compiler
 def normal(
     shape: Sequence[int],
     *,
@@ -93,11 +95,12 @@ def normal(
             device=device,
         )
         return z.reshape(sizes)
-    out = torch.empty((n, dim), dtype=dtype, device=device)
-    if out.numel() > 0:
-        fill = _fill_numba if choice.backend == "numba" else _fill_triton
-        fill(out, draw)
-    return out.view(sizes)
+    with outside_transforms():
+        out = torch.empty((n, dim), dtype=dtype, device=device)
+        if out.numel() > 0:
+            fill = _fill_numba if choice.backend == "numba" else _fill_triton
+            fill(out, draw)
+        return out.view(sizes)
 
 
 def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:

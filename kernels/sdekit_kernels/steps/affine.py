@@ -13,7 +13,7 @@ so that the CPU and the GPU give the same bits in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from sdekit_kernels.geometry import GPU_BLOCK, MAX_CALLS, cpu_block, gpu_tiling
 from sdekit_kernels.philox.normal import Draw, normal
 from sdekit_kernels.steps.coefficients import Coefficient, as_coefficient
+from sdekit_kernels.tracing import transformed
 
 __all__ = ["Affine", "affine_step", "affine_step_torch", "noise_like", "on_contiguous"]
 
@@ -83,15 +84,16 @@ def affine_step(
     Raises RuntimeError if ``out`` or ``mean_out`` is given while a gradient is asked for.
     """
     tensors = [v for v in (x, s, a, b, c) if isinstance(v, torch.Tensor)]
-    needs_grad = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
+    plain = transformed()
+    needs_grad = plain or (torch.is_grad_enabled() and any(v.requires_grad for v in tensors))
     if needs_grad and (out is not None or mean_out is not None):
         raise RuntimeError(
-            "out= and mean_out= cannot be written while a gradient is recorded: leave them away, "
-            "or run the step under torch.no_grad()"
+            "out= and mean_out= cannot be written while a gradient is recorded or under a "
+            "torch.func transform: leave them away, or run the step under torch.no_grad()"
         )
     choice = resolve_backend(how.backend, x.device)
-    if choice.backend == "torch":
-        z = noise_like(x, how.draw, "torch")
+    if choice.backend == "torch" or plain:
+        z = noise_like(x, how.draw, choice.backend)
         pair = affine_step_torch(x, s, a, b, c, z, how.root)
     elif needs_grad:
         pair = _AffineStep.apply(x, s, a, b, c, how._replace(backend=choice.backend))
@@ -116,7 +118,8 @@ def _launch(
     coefficients = [as_coefficient(v, x, compute_dtype(x.dtype)) for v in (a, b, c)]
     kernel = _run_numba if how.backend == "numba" else _run_triton
     run = partial(kernel, coefficients=coefficients, how=how)
-    return on_contiguous(x, s, how.want_mean, out, mean_out, run)
+    read = [c.flat for c in coefficients if c.flat is not None]
+    return on_contiguous(x, s, how.want_mean, out, mean_out, run, read)
 
 
 def on_contiguous(
@@ -126,24 +129,47 @@ def on_contiguous(
     out: torch.Tensor | None,
     mean_out: torch.Tensor | None,
     run: Callable[..., None],
+    read: Sequence[torch.Tensor] = (),
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """``run(x, s, out=..., mean=...)`` on contiguous memory; (x_next, x_mean).
 
-    A strided input is copied once before the kernel, a strided output once after it.
+    A strided input is copied once before the kernel; an output that is strided, or that shares
+    memory with what other blocks still have to read (``read``: what else the kernel reads), is
+    written once after it.
     """
     source, force = x.detach().contiguous(), s.detach().contiguous()
-    target = out if out is not None and out.is_contiguous() else torch.empty_like(source)
+    inputs = (source, force, *read)
+    direct = out is not None and _writable(out, *inputs)
+    target = out if out is not None and direct else torch.empty_like(source)
     mean: torch.Tensor | None = None
     if want_mean:
-        direct = mean_out is not None and mean_out.is_contiguous()
+        direct = mean_out is not None and _writable(mean_out, *inputs, target)
         mean = mean_out if direct else torch.empty_like(source)
     if x.numel() > 0:
         run(source, force, out=target, mean=mean)
+        for written in (target, mean):
+            if written is not None and not written.is_inference():
+                # Autograd must see that a tensor which it may have saved was overwritten.
+                torch.autograd.graph.increment_version(written)
     if out is not None and target is not out:
         target = out.copy_(target)
     if mean_out is not None and mean is not None and mean is not mean_out:
         mean = mean_out.copy_(mean)
     return target, mean
+
+
+def _writable(out: torch.Tensor, *inputs: torch.Tensor) -> bool:
+    """Whether a kernel may write to ``out`` while it reads ``inputs``.
+
+    A block is read whole before it is written, so an input may be ``out`` itself, element for
+    element; any other view of the same memory may be read by another block, later.
+    """
+    memory = out.untyped_storage().data_ptr()
+    return out.is_contiguous() and all(
+        v.untyped_storage().data_ptr() != memory
+        or (v.data_ptr() == out.data_ptr() and v.shape == out.shape and v.dtype == out.dtype)
+        for v in inputs
+    )
 
 
 def _run_numba(

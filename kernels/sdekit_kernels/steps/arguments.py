@@ -27,10 +27,14 @@ def check_state(x: torch.Tensor, name: str, force: torch.Tensor) -> None:
     check_same_device(name, force, "x", x)
 
 
-def check_output(name: str, given: torch.Tensor | None, x: torch.Tensor) -> None:
-    """An output must look like x; raises TypeError or ValueError."""
+def check_output(
+    name: str, given: torch.Tensor | None, x: torch.Tensor, other: torch.Tensor | None = None
+) -> None:
+    """An output must look like x, and be another tensor than ``other``; TypeError or ValueError."""
     if given is None:
         return
+    if given is other:
+        raise ValueError(f"out and {name} are the same tensor, which cannot hold both results")
     check_float_tensor(name, given)
     check_same_shape(name, given, "x", x)
     check_same_device(name, given, "x", x)

@@ -8,10 +8,12 @@ from sdekit_kernels.philox.normal import check_draw
 from sdekit_kernels.steps.affine import Affine, affine_step
 from sdekit_kernels.steps.arguments import check_output, check_state
 from sdekit_kernels.steps.coefficients import Number, coefficient_view
+from sdekit_kernels.tracing import around_compiler
 
 __all__ = ["em_step"]
 
 
+@around_compiler
 def em_step(
     x: torch.Tensor,
     f: torch.Tensor,

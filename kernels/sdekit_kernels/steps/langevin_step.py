@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -19,12 +20,14 @@ from sdekit_kernels.steps.coefficients import (
     coefficient_view,
 )
 from sdekit_kernels.steps.norms import snr_step_size, squared_norms
+from sdekit_kernels.tracing import around_compiler, transformed
 
 __all__ = ["NORMS", "langevin_step"]
 
 NORMS = ("sample", "batch")
 
 
+@around_compiler
 def langevin_step(
     x: torch.Tensor,
     s: torch.Tensor,
@@ -69,7 +72,7 @@ def langevin_step(
     """
     check_state(x, "s", s)
     check_output("out", out, x)
-    check_output("mean_out", mean_out, x)
+    check_output("mean_out", mean_out, x, out)
     check_choice("norm", norm, NORMS)
     draw = check_draw(seed, stream, step, first_sample, x.shape[0])
     backend = resolve_backend(backend, x.device).backend
@@ -79,15 +82,14 @@ def langevin_step(
             f"give either snr or step_size, got snr={snr!r} and step_size={step_size!r}"
         )
     if step_size is not None:
-        if not isinstance(step_size, torch.Tensor):
-            check_positive("step_size", step_size, allow_zero=True)
         eps = coefficient_view("step_size", step_size, x)
+        if not isinstance(eps, torch.Tensor):
+            check_positive("step_size", eps, allow_zero=True)
         root = (2.0 * eps) ** 0.5
     else:
         assert snr is not None
-        if not isinstance(snr, torch.Tensor):
-            check_positive("snr", snr)
-        factor, level = coefficient_view("alpha", alpha, x), coefficient_view("snr", snr, x)
+        level = _one_a_sample("snr", snr, x, allow_zero=False)
+        factor = _one_a_sample("alpha", alpha, x, allow_zero=True)
         scale = _fusible_scale(x, s, factor, level, norm, how)
         if scale is None:
             eps, root = _step_size(x, s, factor, level, norm, how)
@@ -114,16 +116,23 @@ def _fusible_scale(
     """
     tensors = [v for v in (s, alpha, snr) if isinstance(v, torch.Tensor)]
     learns = torch.is_grad_enabled() and (x.requires_grad or any(v.requires_grad for v in tensors))
-    if norm == "batch" or learns or how.backend == "torch" or x.numel() == 0:
+    if norm == "batch" or learns or how.backend == "torch" or x.numel() == 0 or transformed():
         return None
     alpha, snr = (v.double() if isinstance(v, torch.Tensor) else v for v in (alpha, snr))
-    scale = as_coefficient(2.0 * alpha * snr**2, x, compute_dtype(x.dtype))
-    if scale.kind > 2:
+    return as_coefficient(2.0 * alpha * snr**2, x, compute_dtype(x.dtype))
+
+
+def _one_a_sample(what: str, given: Number, x: torch.Tensor, *, allow_zero: bool) -> View:
+    """``given`` as a coefficient; what the host knows of it must be in range, and one a sample."""
+    view = coefficient_view(what, given, x)
+    if not isinstance(view, torch.Tensor):
+        check_positive(what, view, allow_zero=allow_zero)
+    elif math.prod(view.shape[1:]) != 1:
         raise ValueError(
-            f"snr and alpha must be numbers, 0-d tensors or one entry a sample ({x.shape[0]},): "
-            "a sample has one step size"
+            f"{what} must be a number, a 0-d tensor or one entry a sample ({x.shape[0]},), got "
+            f"shape {tuple(view.shape)}: a sample has one step size"
         )
-    return scale
+    return view
 
 
 def _step_size(
@@ -131,7 +140,7 @@ def _step_size(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """2 alpha (snr |z| / |s|)^2, 0 where the score vanishes, and sqrt(2 eps); both (B, 1, ...)."""
     ss, zz = squared_norms(s, x.dtype, how.draw, how.backend)
-    if torch.is_grad_enabled() and s.requires_grad:
+    if transformed() or (torch.is_grad_enabled() and s.requires_grad):
         ss = s.to(ss.dtype).reshape(s.shape[0], -1).square().sum(1)
     if norm == "batch":
         ss = ss.sqrt().mean(0, keepdim=True).square().expand_as(zz)

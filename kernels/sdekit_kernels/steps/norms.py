@@ -14,6 +14,7 @@ from sdekit_kernels.geometry import cpu_block
 from sdekit_kernels.philox.normal import Draw
 from sdekit_kernels.steps.affine import noise_like
 from sdekit_kernels.steps.coefficients import Coefficient
+from sdekit_kernels.tracing import transformed
 
 __all__ = ["snr_step_size", "squared_norms"]
 
@@ -33,8 +34,8 @@ def squared_norms(
     if s.numel() == 0:
         zero = torch.zeros(n, dtype=torch.float64, device=s.device)
         return zero, zero.clone()
-    if backend == "torch":
-        z = noise_like(s.to(dtype), draw, "torch").reshape(n, -1).double()
+    if backend == "torch" or transformed():
+        z = noise_like(s.to(dtype), draw, backend).reshape(n, -1).double()
         return s.detach().reshape(n, -1).double().square().sum(1), z.square().sum(1)
     total = _partial_sums(s, dtype, draw, backend).sum(2)
     return total[0], total[1]

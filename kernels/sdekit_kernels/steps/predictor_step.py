@@ -8,10 +8,12 @@ from sdekit_kernels.philox.normal import check_draw
 from sdekit_kernels.steps.affine import Affine, affine_step
 from sdekit_kernels.steps.arguments import check_output, check_state
 from sdekit_kernels.steps.coefficients import Number, coefficient_view
+from sdekit_kernels.tracing import around_compiler
 
 __all__ = ["predictor_step"]
 
 
+@around_compiler
 def predictor_step(
     x: torch.Tensor,
     s: torch.Tensor,
@@ -49,7 +51,7 @@ def predictor_step(
     """
     check_state(x, "s", s)
     check_output("out", out, x)
-    check_output("mean_out", mean_out, x)
+    check_output("mean_out", mean_out, x, out)
     draw = check_draw(seed, stream, step, first_sample, x.shape[0])
     how = Affine(draw, root=False, want_mean=want_mean, backend=backend)
     views = [coefficient_view(n, v, x) for n, v in (("a", a), ("b", b), ("c", c))]

@@ -51,21 +51,26 @@ def langevin_kernel(
         words = scratch_words(rows * ((dim + 3) // 4 if dim >= 4 else dim))
         scratch = np.empty((5, room), like.dtype)
         z, xs, ss, cb, cc = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-        per_row = np.empty((4, rows), like.dtype)
-        eps, root, norm_s, norm_z = per_row[0], per_row[1], per_row[2], per_row[3]
+        eps, root = np.empty(rows, like.dtype), np.empty(rows, like.dtype)
+        # Squares and sums in float64: a score of 10^20 is finite in float32, its square is not.
+        squares = np.empty(room)
+        norms = np.empty((2, rows))
+        norm_s, norm_z = norms[0], norms[1]
         block_normals(z, words, first, r0, nr, 0, dim, dim, step, k0, k1)
         load(xs, x, x_bfloat, start, n)
         load(ss, s, s_bfloat, start, n)
         for i in range(n):
-            cb[i] = ss[i] * ss[i]
-            cc[i] = z[i] * z[i]
-        add_rows(norm_s, cb, nr, dim)
-        add_rows(norm_z, cc, nr, dim)
+            squares[i] = np.float64(ss[i]) * np.float64(ss[i])
+        add_rows(norm_s, squares, nr, dim)
+        for i in range(n):
+            squares[i] = np.float64(z[i]) * np.float64(z[i])
+        add_rows(norm_z, squares, nr, dim)
         for r in range(nr):
             none = norm_s[r] == 0.0
-            e = scale[(r0 + r) * stride] * norm_z[r] / (like.dtype.type(1) if none else norm_s[r])
-            eps[r] = like.dtype.type(0) if none else e
-            root[r] = np.sqrt(eps[r] + eps[r])
+            e = scale[(r0 + r) * stride] * norm_z[r] / (1.0 if none else norm_s[r])
+            e = 0.0 if none else e
+            eps[r] = e
+            root[r] = np.sqrt(2.0 * e)
         spread(cb, eps, 1, 0, 0, nr, 0, dim)
         spread(cc, root, 1, 0, 0, nr, 0, dim)
         for i in range(n):

@@ -74,10 +74,12 @@ def norms_kernel(
         words = scratch_words(rows * (quads if dim >= 4 else cols))
         z = np.empty(rows * quads * 4, like.dtype)
         v = np.empty(rows * cols, like.dtype)
+        squares = np.empty(rows * cols)
         load(v, s, bfloat, r0 * dim + c0, nr * nc)
+        # In float64: a score of 10^20 is finite in float32, its square is not.
         for i in range(nr * nc):
-            v[i] = v[i] * v[i]
-        add_rows(partial[0, r0 : r0 + nr, chunk], v, nr, nc)
+            squares[i] = np.float64(v[i]) * np.float64(v[i])
+        add_rows(partial[0, r0 : r0 + nr, chunk], squares, nr, nc)
         if dim % 4 == 0:
             block_call_norms(z, words, first, r0, nr, c0, nc, step, k0, k1)
             add_rows(partial[1, r0 : r0 + nr, chunk], z, nr, nc // 4)

@@ -103,5 +103,7 @@ def step_size_kernel(
     else:
         factor = tl.load(scale + row, mask=live, other=0.0)
     e = tl.where(ss == 0.0, 0.0, factor * zz / tl.where(ss == 0.0, 1.0, ss))
+    # |s|^2 past float32's range must not read as "no step": the sample's status shall say so.
+    e = tl.where(ss == float("inf"), float("nan"), e)
     tl.store(eps + row, e.to(eps.dtype.element_ty), mask=live)
     tl.store(root + row, tl.sqrt(2.0 * e).to(root.dtype.element_ty), mask=live)
