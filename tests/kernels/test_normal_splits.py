@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sdekit_kernels import normal
+from sdekit_kernels._cpu.jit import kernel
+from sdekit_kernels._cpu.parallel import THREAD_ELEMENTS, fork, has_openmp, run_blocks
 from sdekit_kernels.philox.normal import _fill_numba, _fill_triton, check_draw
 
 from tests.kernels.bits import same_bits
@@ -84,31 +86,52 @@ def test_number_of_threads_changes_nothing(restore_threads, every_thread, n, dim
     assert all(same_bits(r, results[0]) for r in results)
 
 
+@kernel
+def _who(first, end, seen):
+    """seen[b] = first block of the range that b was dealt in."""
+    for b in range(first, end):
+        seen[b] += first + 1
+
+
+@kernel
+def _launch_who(threads, blocks, *arguments):
+    if threads > 1:
+        return fork(_who, threads, blocks, arguments)
+    _who(0, blocks, *arguments)
+    return True
+
+
 def test_threads_are_torchs(restore_threads):
     """Blocks are dealt to as many threads as torch has, each block once; little work to one."""
-    from sdekit_kernels._cpu.parallel import THREAD_ELEMENTS, run_blocks
-
-    seen: list[tuple[int, ...]] = []
+    assert has_openmp()
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        seen.clear()
-        run_blocks(lambda *r: seen.append((*r, threading.get_ident())), 50, 50 * THREAD_ELEMENTS)
-        assert len({ident for _, _, ident in seen}) == len(seen) == threads
-        assert sorted(b for first, end, _ in seen for b in range(first, end)) == list(range(50))
-        seen.clear()
-        run_blocks(lambda *r: seen.append(r), 50, THREAD_ELEMENTS)
-        assert seen == [(0, 50)]
+        seen = np.zeros(50, np.int64)
+        run_blocks(_launch_who, 50, 50 * THREAD_ELEMENTS, seen)
+        assert sorted(set(seen)) == [1 + 50 * i // threads for i in range(threads)]
+        assert (np.diff(seen) >= 0).all()
+        seen[:] = 0
+        run_blocks(_launch_who, 50, THREAD_ELEMENTS, seen)
+        assert (seen == 1).all()
 
 
-def test_an_exception_in_a_thread_reaches_the_caller(restore_threads):
-    from sdekit_kernels._cpu.parallel import THREAD_ELEMENTS, run_blocks
+@kernel
+def _fails(first, end, block):
+    if first <= block < end:
+        raise ValueError("here")
 
-    def fail(first, end):
-        raise KeyError(first)
 
+@kernel
+def _launch_fails(threads, blocks, *arguments):
+    return fork(_fails, threads, blocks, arguments)
+
+
+def test_a_failure_in_a_thread_reaches_the_caller(restore_threads):
     torch.set_num_threads(2)
-    with pytest.raises(KeyError):
-        run_blocks(fail, 10, 10 * THREAD_ELEMENTS)
+    run_blocks(_launch_fails, 10, 10 * THREAD_ELEMENTS, 10)
+    for block in (0, 9):
+        with pytest.raises(MemoryError):
+            run_blocks(_launch_fails, 10, 10 * THREAD_ELEMENTS, block)
 
 
 def test_python_threads_may_call_at_once(restore_threads):

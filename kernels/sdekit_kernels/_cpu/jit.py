@@ -47,7 +47,7 @@ def _cache_folder() -> str:
 def kernel(function: F) -> F:
     """Compile a kernel over a range of blocks, kept on disk between processes.
 
-    It releases the GIL; ``parallel.run_blocks`` runs it on several cores.
+    It releases the GIL; its launcher runs it on several cores (``parallel.fork``).
     The cache is ``$SDEKIT_CACHE_DIR`` or ``~/.cache/sdekit``; where that cannot be written, the
     kernel is compiled anew in each process.
     """

@@ -7,8 +7,9 @@ kernel runs inside a parallel region of the OpenMP runtime that torch has loaded
 GNU, LLVM and Intel all export ``GOMP_parallel``. Where torch was built without OpenMP, kernels run
 on one core.
 
-A kernel takes (first block, end block, *arguments), releases the GIL while it runs, and treats its
-blocks independently: how they are dealt out changes no bit.
+A kernel takes (first block, end block, *arguments) and treats its blocks independently: how they
+are dealt out changes no bit. ``fork`` compiles the parallel region into the kernel's launcher, so
+that no worker ever waits for Python's lock.
 """
 
 from __future__ import annotations
@@ -17,58 +18,117 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
+import llvmlite.binding
 import torch
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
-__all__ = ["run_blocks"]
+__all__ = ["fork", "has_openmp", "run_blocks"]
 
 THREAD_ELEMENTS = 16384
 """Elements that a thread must have to be worth waking, some 25 us of work."""
 
+_PARALLEL, _THREAD, _THREADS = "sdekit_parallel", "sdekit_thread", "sdekit_threads"
 _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-class _Runtime(NamedTuple):
-    parallel: Callable[..., None]
-    thread: Callable[[], int]
-    threads: Callable[[], int]
+@ctypes.CFUNCTYPE(None, _Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+def _serial(body: Any, data: Any, threads: int, flags: int) -> None:
+    body(data)
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int)
+def _zero() -> int:
+    return 0
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int)
+def _one() -> int:
+    return 1
 
 
 @lru_cache(maxsize=1)
-def _openmp() -> _Runtime | None:
-    """torch's OpenMP runtime, found among what its CPU library depends on."""
+def has_openmp() -> bool:
+    """Whether torch's OpenMP runtime was found; gives its functions the names that kernels use."""
     library = os.path.join(os.path.dirname(torch.__file__), "lib", "libtorch_cpu.so")
-    if not os.path.exists(library):
-        return None
-    handle = ctypes.CDLL(library)
+    handle = ctypes.CDLL(library) if os.path.exists(library) else None
     names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
-    if not all(hasattr(handle, name) for name in names):
-        return None
-    parallel, thread, threads = (getattr(handle, name) for name in names)
-    parallel.argtypes = [_Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    parallel.restype = None
-    thread.restype = threads.restype = ctypes.c_int
-    return _Runtime(parallel, thread, threads)
+    found = handle is not None and all(hasattr(handle, name) for name in names)
+    functions = [getattr(handle, n) for n in names] if found else [_serial, _zero, _one]
+    for name, function in zip((_PARALLEL, _THREAD, _THREADS), functions, strict=True):
+        llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+    return found
 
 
-def run_blocks(kernel: Callable[..., None], blocks: int, elements: int, *arguments: Any) -> None:
-    """kernel(first, end, *arguments) over [0, blocks), on at most torch.get_num_threads() cores."""
+has_openmp()  # before any kernel is loaded, from disk or from the compiler: it needs the names
+
+
+def run_blocks(launch: Callable[..., bool], blocks: int, elements: int, *arguments: Any) -> None:
+    """Run a kernel's blocks [0, blocks) on at most torch.get_num_threads() cores.
+
+    launch: the kernel's launcher, ``launch(threads, blocks, *arguments)``. Raises MemoryError if a
+    thread could not get its scratch arrays.
+    """
     wanted = min(torch.get_num_threads(), blocks, elements // THREAD_ELEMENTS)
-    runtime = _openmp() if wanted > 1 else None
-    if runtime is None:
-        kernel(0, blocks, *arguments)
-        return
-    errors: list[BaseException] = []
+    if not launch(max(1, wanted) if has_openmp() else 1, blocks, *arguments):
+        raise MemoryError("no memory for the scratch arrays of a kernel's block")
 
-    def body(_: Any) -> None:
-        try:
-            # The runtime may give fewer threads than asked for.
-            i, n = runtime.thread(), runtime.threads()
-            kernel(blocks * i // n, blocks * (i + 1) // n, *arguments)
-        except BaseException as error:
-            errors.append(error)  # an exception cannot cross the C frames between here and there
 
-    runtime.parallel(_Body(body), None, wanted, 0)
-    if errors:
-        raise errors[0]
+@intrinsic
+def fork(typingctx, kernel, threads, blocks, arguments):  # type: ignore[no-untyped-def]
+    """kernel(first, end, *arguments) on each thread of a parallel region; False if one failed.
+
+    Emits the region's body as a function of one pointer, as a C compiler does for an OpenMP
+    pragma: the pointer leads to (blocks, failed, arguments) on the caller's stack.
+    """
+    call = kernel.get_call_type(typingctx, (types.intp, types.intp, *arguments), {})
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        _, threads_value, blocks_value, tuple_value = values
+        i8, i32, word = ir.IntType(8), ir.IntType(32), blocks_value.type
+        void, pointer = ir.VoidType(), ir.IntType(8).as_pointer()
+        shared_type = ir.LiteralStructType([word, i8, tuple_value.type])
+        compiled = kernel.dispatcher.get_compile_result(call)
+        context.active_code_library.add_linking_library(compiled.library)
+
+        body_type = ir.FunctionType(void, [pointer])
+        name = builder.module.get_unique_name("sdekit_region")
+        body = ir.Function(builder.module, body_type, name)
+        body.linkage = "internal"
+        inner = ir.IRBuilder(body.append_basic_block("entry"))
+        shared = inner.bitcast(body.args[0], shared_type.as_pointer())
+
+        def member(index: int) -> Any:
+            return inner.gep(shared, [i32(0), i32(index)])
+
+        def ask(symbol: str) -> Any:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(i32, []), symbol
+            )
+            return inner.sext(inner.call(function, []), word)
+
+        total, mine, team = inner.load(member(0)), ask(_THREAD), ask(_THREADS)
+        first = inner.sdiv(inner.mul(total, mine), team)
+        end = inner.sdiv(inner.mul(total, inner.add(mine, word(1))), team)
+        given = cgutils.unpack_tuple(inner, inner.load(member(2)))
+        status, _ = context.call_internal_no_propagate(
+            inner, compiled.fndesc, call, [first, end, *given]
+        )
+        with cgutils.if_unlikely(inner, status.is_error):
+            inner.store(i8(1), member(1))
+        inner.ret_void()
+
+        frame = cgutils.alloca_once(builder, shared_type)
+        for index, value in enumerate((blocks_value, i8(0), tuple_value)):
+            builder.store(value, builder.gep(frame, [i32(0), i32(index)]))
+        region_type = ir.FunctionType(void, [body_type.as_pointer(), pointer, i32, i32])
+        region = cgutils.get_or_insert_function(builder.module, region_type, _PARALLEL)
+        count = builder.trunc(threads_value, i32)
+        builder.call(region, [body, builder.bitcast(frame, pointer), count, i32(0)])
+        failed = builder.load(builder.gep(frame, [i32(0), i32(1)]))
+        return builder.icmp_unsigned("==", failed, i8(0))
+
+    return types.boolean(kernel, threads, blocks, arguments), codegen

@@ -8,6 +8,7 @@ import numpy as np
 
 from sdekit_kernels._cpu.block import store
 from sdekit_kernels._cpu.jit import kernel
+from sdekit_kernels._cpu.parallel import fork
 from sdekit_kernels.philox._block import block_normals, scratch_words
 
 
@@ -41,3 +42,12 @@ def fill_normals(
         words = scratch_words(rows * ((cols + 3) // 4 if dim >= 4 else cols))
         block_normals(z, words, first, r0, nr, c0, nc, dim, step, k0, k1)
         store(out, bfloat, r0 * dim + c0, z, nr * nc)
+
+
+@kernel
+def launch_normals(threads: int, blocks: int, *arguments: Any) -> bool:
+    """``fill_normals`` over all blocks, on several threads."""
+    if threads > 1:
+        return fork(fill_normals, threads, blocks, arguments)
+    fill_normals(0, blocks, *arguments)
+    return True

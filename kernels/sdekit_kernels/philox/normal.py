@@ -109,12 +109,12 @@ def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:
 
     from sdekit_kernels._cpu.arrays import flat_array, scalar_like
     from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.philox._numba_normal import fill_normals
+    from sdekit_kernels.philox._numba_normal import launch_normals
 
     n, dim = out.shape
     shape = cpu_block(dim, block)
     run_blocks(
-        fill_normals,
+        launch_normals,
         shape.count(n, dim),
         out.numel(),
         flat_array(out),

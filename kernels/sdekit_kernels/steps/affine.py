@@ -185,7 +185,7 @@ def _run_numba(
 
     from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
     from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.steps._numba.affine import affine_kernel
+    from sdekit_kernels.steps._numba.affine import launch_affine
 
     n, dim = x.shape[0], x.numel() // x.shape[0]
     block = cpu_block(dim)
@@ -195,7 +195,7 @@ def _run_numba(
         flat = filled(c.number, x.dtype) if c.flat is None else c.flat.numpy()
         arguments += [flat, c.stride_b, c.stride_d]
     run_blocks(
-        affine_kernel,
+        launch_affine,
         block.count(n, dim),
         x.numel(),
         flat_array(x),

@@ -172,12 +172,12 @@ def _run_numba(
 
     from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
     from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.steps._numba.langevin import langevin_kernel
+    from sdekit_kernels.steps._numba.langevin import launch_langevin
 
     n, dim = x.shape[0], x.numel() // x.shape[0]
     block = cpu_block(dim)
     run_blocks(
-        langevin_kernel,
+        launch_langevin,
         block.count(n, dim),
         x.numel(),
         flat_array(x),

@@ -55,11 +55,11 @@ def snr_step_size(
     if backend == "numba":
         from sdekit_kernels._cpu.arrays import filled
         from sdekit_kernels._cpu.parallel import run_blocks
-        from sdekit_kernels.steps._numba.norms import step_size_kernel
+        from sdekit_kernels.steps._numba.norms import launch_step_size
 
         flat = filled(scale.number, dtype) if scale.flat is None else scale.flat.numpy()
         run_blocks(
-            step_size_kernel,
+            launch_step_size,
             n,
             n,
             partial.numpy(),
@@ -103,13 +103,13 @@ def _run_numba(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tenso
 
     from sdekit_kernels._cpu.arrays import flat_array, scalar_like
     from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.steps._numba.norms import norms_kernel
+    from sdekit_kernels.steps._numba.norms import launch_norms
 
     n, dim = s.shape[0], s.numel() // s.shape[0]
     block = cpu_block(dim)
     partial = torch.empty((2, n, -(-dim // block.cols)), dtype=torch.float64)
     run_blocks(
-        norms_kernel,
+        launch_norms,
         block.count(n, dim),
         s.numel(),
         flat_array(s),

@@ -9,6 +9,7 @@ import numpy as np
 from sdekit_kernels._cpu.block import load, spread, store
 from sdekit_kernels._cpu.jit import kernel
 from sdekit_kernels._cpu.ops import fma
+from sdekit_kernels._cpu.parallel import fork
 from sdekit_kernels.philox._block import block_normals, scratch_words
 
 
@@ -78,3 +79,12 @@ def affine_kernel(
         for i in range(n):
             xs[i] = fma(cc[i], z[i], xs[i])
         store(out, x_bfloat, start, xs, n)
+
+
+@kernel
+def launch_affine(threads: int, blocks: int, *arguments: Any) -> bool:
+    """``affine_kernel`` over all blocks, on several threads."""
+    if threads > 1:
+        return fork(affine_kernel, threads, blocks, arguments)
+    affine_kernel(0, blocks, *arguments)
+    return True

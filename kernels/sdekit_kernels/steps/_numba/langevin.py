@@ -13,6 +13,7 @@ import numpy as np
 from sdekit_kernels._cpu.block import load, spread, store
 from sdekit_kernels._cpu.jit import kernel
 from sdekit_kernels._cpu.ops import fma
+from sdekit_kernels._cpu.parallel import fork
 from sdekit_kernels.philox._block import block_normals, scratch_words
 from sdekit_kernels.steps._numba.norms import add_rows
 
@@ -54,8 +55,8 @@ def langevin_kernel(
         eps, root = np.empty(rows, like.dtype), np.empty(rows, like.dtype)
         # Squares and sums in float64: a score of 10^20 is finite in float32, its square is not.
         squares = np.empty(room)
-        norms = np.empty((2, rows))
-        norm_s, norm_z = norms[0], norms[1]
+        per_row = np.empty((3, rows))
+        norm_s, norm_z, factor = per_row[0], per_row[1], per_row[2]
         block_normals(z, words, first, r0, nr, 0, dim, dim, step, k0, k1)
         load(xs, x, x_bfloat, start, n)
         load(ss, s, s_bfloat, start, n)
@@ -65,9 +66,10 @@ def langevin_kernel(
         for i in range(n):
             squares[i] = np.float64(z[i]) * np.float64(z[i])
         add_rows(norm_z, squares, nr, dim)
+        spread(factor, scale, stride, 0, r0, nr, 0, 1)
         for r in range(nr):
             none = norm_s[r] == 0.0
-            e = scale[(r0 + r) * stride] * norm_z[r] / (1.0 if none else norm_s[r])
+            e = factor[r] * norm_z[r] / (1.0 if none else norm_s[r])
             e = 0.0 if none else e
             eps[r] = e
             root[r] = np.sqrt(2.0 * e)
@@ -80,3 +82,12 @@ def langevin_kernel(
         for i in range(n):
             xs[i] = fma(cc[i], z[i], xs[i])
         store(out, x_bfloat, start, xs, n)
+
+
+@kernel
+def launch_langevin(threads: int, blocks: int, *arguments: Any) -> bool:
+    """``langevin_kernel`` over all blocks, on several threads."""
+    if threads > 1:
+        return fork(langevin_kernel, threads, blocks, arguments)
+    langevin_kernel(0, blocks, *arguments)
+    return True

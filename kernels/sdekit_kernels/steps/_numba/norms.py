@@ -9,6 +9,7 @@ import numpy as np
 
 from sdekit_kernels._cpu.block import load
 from sdekit_kernels._cpu.jit import inline, kernel
+from sdekit_kernels._cpu.parallel import fork
 from sdekit_kernels.philox._block import block_call_norms, block_normals, scratch_words
 
 _LONG = 32
@@ -103,3 +104,21 @@ def step_size_kernel(
         e = 0.0 if ss == 0.0 else scale[b * stride] * zz / ss
         eps[b] = e
         root[b] = np.sqrt(2.0 * e)
+
+
+@kernel
+def launch_norms(threads: int, blocks: int, *arguments: Any) -> bool:
+    """``norms_kernel`` over all blocks, on several threads."""
+    if threads > 1:
+        return fork(norms_kernel, threads, blocks, arguments)
+    norms_kernel(0, blocks, *arguments)
+    return True
+
+
+@kernel
+def launch_step_size(threads: int, blocks: int, *arguments: Any) -> bool:
+    """``step_size_kernel`` over all blocks, on several threads."""
+    if threads > 1:
+        return fork(step_size_kernel, threads, blocks, arguments)
+    step_size_kernel(0, blocks, *arguments)
+    return True
