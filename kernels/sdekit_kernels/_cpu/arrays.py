@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ _LIKE = {True: np.zeros(1, np.float64), False: np.zeros(1, np.float32)}
 
 def flat_array(x: torch.Tensor) -> Any:
     """A contiguous CPU tensor as a flat array on its memory; 16-bit floats as their bits."""
-    flat = x.detach().reshape(-1)
-    if x.element_size() == 2:
-        return flat.view(torch.uint16).numpy()
-    return flat.numpy()
+    # NumPy's reshape costs a fifth of torch's: a step makes four of these.
+    x = x.detach() if x.requires_grad else x
+    return (x.view(torch.uint16) if x.element_size() == 2 else x).numpy().reshape(-1)
 
 
+@lru_cache(maxsize=256)
 def filled(value: float, dtype: torch.dtype) -> Any:
-    """A number as the array of one entry that kernels take for a coefficient."""
+    """A number as the array of one entry that kernels take for a coefficient; never written to."""
     return np.full(1, value, np.float64 if dtype == torch.float64 else np.float32)
 
 
