@@ -84,6 +84,16 @@ def block_words(
     first_call, width = np.uint32(c0), np.uint32(per_row)
     inverse = np.float32(1.0) / np.float32(per_row)
     w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
+    if per_row == 1:  # one call a row: nothing to divide
+        for i in range(rows):
+            low = add_u32(base_low, np.uint32(i))
+            high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
+            a, b, c, d = philox(first_call, c1, low, high, k0, k1)
+            w0[i] = a
+            w1[i] = b
+            w2[i] = c
+            w3[i] = d
+        return
     for i in range(rows * per_row):
         k = np.uint32(i)
         row = f32_to_u32((u32_to_f32(k) + np.float32(0.5)) * inverse)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from sdekit_kernels.dispatch import compute_dtype, resolve_backend
@@ -115,6 +116,10 @@ def _launch(
     out: torch.Tensor | None,
     mean_out: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    if how.root and not isinstance(b, torch.Tensor) and not isinstance(c, torch.Tensor):
+        # Two numbers: one square root on the host, rounded as the kernel would round it.
+        kind = np.float64 if x.dtype == torch.float64 else np.float32
+        c, how = float(kind(c) * np.sqrt(np.abs(kind(b)))), how._replace(root=False)
     coefficients = [as_coefficient(v, x, compute_dtype(x.dtype)) for v in (a, b, c)]
     kernel = _run_numba if how.backend == "numba" else _run_triton
     run = partial(kernel, coefficients=coefficients, how=how)
