@@ -30,7 +30,6 @@ __all__ = [
     "mulhi_u32",
     "mullo_u32",
     "not_u32",
-    "or_u32",
     "sar_u32",
     "shl_u32",
     "shr_u32",
@@ -68,7 +67,6 @@ mullo_u32 = _u32_binary("mullo_u32", lambda b, x, y: b.mul(x, y))
 mulhi_u32 = _u32_binary("mulhi_u32", _mulhi)
 xor_u32 = _u32_binary("xor_u32", lambda b, x, y: b.xor(x, y))
 and_u32 = _u32_binary("and_u32", lambda b, x, y: b.and_(x, y))
-or_u32 = _u32_binary("or_u32", lambda b, x, y: b.or_(x, y))
 shl_u32 = _u32_binary("shl_u32", lambda b, x, y: b.shl(x, y))
 shr_u32 = _u32_binary("shr_u32", lambda b, x, y: b.lshr(x, y))
 sar_u32 = _u32_binary("sar_u32", lambda b, x, y: b.ashr(x, y))
