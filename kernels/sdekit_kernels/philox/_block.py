@@ -108,6 +108,47 @@ def block_words(
 
 
 @inline
+def block_word_pair(
+    words: Any,
+    upper: bool,
+    first: Any,
+    r0: int,
+    rows: int,
+    width: int,
+    c1: Any,
+    k0: Any,
+    k1: Any,
+) -> None:
+    """Words 0 and 1, or 2 and 3 (``upper``), of counters (j < width, c1, sample low, sample high).
+
+    What a step of D < 4 components needs: half the stores of ``block_words``, and LLVM drops the
+    products of the last round that lead to the other pair.
+    """
+    sample = first + np.uint64(r0)
+    base_low = np.uint32(sample & np.uint64(0xFFFFFFFF))
+    base_high = np.uint32(sample >> np.uint64(32))
+    inverse = np.float32(1.0) / np.float32(width)
+    radius, angle = words[0], words[1]
+    if width == 1:
+        for i in range(rows):
+            low = add_u32(base_low, np.uint32(i))
+            high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
+            a, b, c, d = philox(np.uint32(0), c1, low, high, k0, k1)
+            radius[i] = c if upper else a
+            angle[i] = d if upper else b
+        return
+    for i in range(rows * width):
+        k = np.uint32(i)
+        row = f32_to_u32((u32_to_f32(k) + np.float32(0.5)) * inverse)
+        place = sub_u32(k, mullo_u32(row, np.uint32(width)))
+        low = add_u32(base_low, row)
+        high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
+        a, b, c, d = philox(place, c1, low, high, k0, k1)
+        radius[i] = c if upper else a
+        angle[i] = d if upper else b
+
+
+@inline
 def block_normals(
     z: Any,
     words: Any,
@@ -147,9 +188,13 @@ def block_normals(
                     z[r * cols + c] = z[r * 4 * quads + c]
     else:
         lane = step & np.uint32(3)
-        block_words(words, first, r0, rows, c0, cols, np.uint32(step >> np.uint32(2)), k0, k1)
-        pair = 2 if lane >= np.uint32(2) else 0
-        wr, wa = words[pair], words[pair + 1]
+        call = np.uint32(step >> np.uint32(2))
+        # Two calls with constants where one would do: the compiler makes a loop for each.
+        if lane >= np.uint32(2):
+            block_word_pair(words, True, first, r0, rows, cols, call, k0, k1)
+        else:
+            block_word_pair(words, False, first, r0, rows, cols, call, k0, k1)
+        wr, wa = words[0], words[1]
         if lane & np.uint32(1):
             for i in range(rows * cols):
                 x, y = cos_sin(wa[i], like)

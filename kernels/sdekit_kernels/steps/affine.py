@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from sdekit_kernels.dispatch import compute_dtype, resolve_backend
-from sdekit_kernels.geometry import GPU_BLOCK, MAX_CALLS, cpu_block, gpu_tiling
+from sdekit_kernels.geometry import GPU_BLOCK, MAX_CALLS, gpu_tiling
 from sdekit_kernels.philox.normal import Draw, normal
 from sdekit_kernels.steps.coefficients import Coefficient, as_coefficient
 from sdekit_kernels.tracing import transformed
@@ -92,14 +92,14 @@ def affine_step(
             "out= and mean_out= cannot be written while a gradient is recorded or under a "
             "torch.func transform: leave them away, or run the step under torch.no_grad()"
         )
-    choice = resolve_backend(how.backend, x.device)
-    if choice.backend == "torch" or plain:
-        z = noise_like(x, how.draw, choice.backend)
+    backend = resolve_backend(how.backend, x.device).backend
+    if backend == "torch" or plain:
+        z = noise_like(x, how.draw, backend)
         pair = affine_step_torch(x, s, a, b, c, z, how.root)
     elif needs_grad:
-        pair = _AffineStep.apply(x, s, a, b, c, how._replace(backend=choice.backend))
+        pair = _AffineStep.apply(x, s, a, b, c, how._replace(want_mean=True, backend=backend))
     else:
-        return _launch(x, s, a, b, c, how._replace(backend=choice.backend), out, mean_out)
+        return _launch(x, s, a, b, c, how, backend, out, mean_out)
     x_next = pair[0] if out is None else out.copy_(pair[0])
     if not how.want_mean:
         return x_next, None
@@ -113,16 +113,22 @@ def _launch(
     b: View,
     c: View,
     how: Affine,
+    backend: str,
     out: torch.Tensor | None,
     mean_out: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if how.root and not isinstance(b, torch.Tensor) and not isinstance(c, torch.Tensor):
+    root = how.root
+    if root and not isinstance(b, torch.Tensor) and not isinstance(c, torch.Tensor):
         # Two numbers: one square root on the host, rounded as the kernel would round it.
         kind = np.float64 if x.dtype == torch.float64 else np.float32
-        c, how = float(kind(c) * np.sqrt(np.abs(kind(b)))), how._replace(root=False)
-    coefficients = [as_coefficient(v, x, compute_dtype(x.dtype)) for v in (a, b, c)]
-    kernel = _run_numba if how.backend == "numba" else _run_triton
-    run = partial(kernel, coefficients=coefficients, how=how)
+        c, root = float(kind(c) * np.sqrt(np.abs(kind(b)))), False
+    compute = compute_dtype(x.dtype)
+    coefficients = [as_coefficient(v, x, compute) for v in (a, b, c)]
+    if backend == "numba":
+        from sdekit_kernels.steps._numba.run import run_affine as kernel
+    else:
+        kernel = _run_triton
+    run = partial(kernel, coefficients=coefficients, root=root, draw=how.draw)
     read = [c.flat for c in coefficients if c.flat is not None]
     return on_contiguous(x, s, how.want_mean, out, mean_out, run, read)
 
@@ -177,59 +183,13 @@ def _writable(out: torch.Tensor, *inputs: torch.Tensor) -> bool:
     )
 
 
-def _run_numba(
-    x: torch.Tensor,
-    s: torch.Tensor,
-    *,
-    coefficients: list[Coefficient],
-    how: Affine,
-    out: torch.Tensor,
-    mean: torch.Tensor | None,
-) -> None:
-    import numpy as np
-
-    from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
-    from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.steps._numba.affine import launch_affine
-
-    n, dim = x.shape[0], x.numel() // x.shape[0]
-    block = cpu_block(dim)
-    like = scalar_like(x.dtype)
-    arguments: list[Any] = []
-    for c in coefficients:
-        flat = filled(c.number, x.dtype) if c.flat is None else c.flat.numpy()
-        arguments += [flat, c.stride_b, c.stride_d]
-    run_blocks(
-        launch_affine,
-        block.count(n, dim),
-        x.numel(),
-        flat_array(x),
-        x.dtype == torch.bfloat16,
-        flat_array(s),
-        s.dtype == torch.bfloat16,
-        flat_array(out),
-        flat_array(out if mean is None else mean),
-        mean is not None,
-        *arguments,
-        how.root,
-        like,
-        n,
-        dim,
-        block.rows,
-        block.cols,
-        np.uint64(how.draw.first_sample),
-        np.uint32(how.draw.step),
-        np.uint32(how.draw.key[0]),
-        np.uint32(how.draw.key[1]),
-    )
-
-
 def _run_triton(
     x: torch.Tensor,
     s: torch.Tensor,
     *,
-    coefficients: list[Coefficient],
-    how: Affine,
+    coefficients: Sequence[Coefficient],
+    root: bool,
+    draw: Draw,
     out: torch.Tensor,
     mean: torch.Tensor | None,
     block: int = GPU_BLOCK,
@@ -239,7 +199,6 @@ def _run_triton(
 
     n, dim = x.shape[0], x.numel() // x.shape[0]
     tiling = gpu_tiling(dim)
-    draw = how.draw
     rows = max(1, (MAX_CALLS - block) // tiling.per_row)
     with on_device(x.device):
         for r0 in range(0, n, rows):
@@ -269,7 +228,7 @@ def _run_triton(
                 KIND_A=coefficients[0].kind,
                 KIND_B=coefficients[1].kind,
                 KIND_C=coefficients[2].kind,
-                ROOT=how.root,
+                ROOT=root,
                 WANT_MEAN=mean is not None,
                 LANES=tiling.lanes,
                 ALIGNED=tiling.aligned,
@@ -290,7 +249,7 @@ class _AffineStep(torch.autograd.Function):
         ctx.how = how
         ctx.numbers = [None if isinstance(v, torch.Tensor) else v for v in views]
         ctx.save_for_backward(x, s, *[v for v in views if isinstance(v, torch.Tensor)])
-        x_next, mean = _launch(x, s, a, b, c, how._replace(want_mean=True), None, None)
+        x_next, mean = _launch(x, s, a, b, c, how, how.backend, None, None)
         assert mean is not None
         return x_next, mean
 

@@ -10,7 +10,7 @@ import torch
 from sdekit_kernels.checks import check_choice, check_positive
 from sdekit_kernels.dispatch import compute_dtype, resolve_backend
 from sdekit_kernels.geometry import cpu_block
-from sdekit_kernels.philox.normal import Draw, check_draw
+from sdekit_kernels.philox.normal import check_draw
 from sdekit_kernels.steps.affine import Affine, affine_step, on_contiguous
 from sdekit_kernels.steps.arguments import check_output, check_state
 from sdekit_kernels.steps.coefficients import (
@@ -94,7 +94,9 @@ def langevin_step(
         if scale is None:
             eps, root = _step_size(x, s, factor, level, norm, how)
         elif how.backend == "numba" and _fits_a_block(x):
-            run = partial(_run_numba, scale=scale, draw=draw)
+            from sdekit_kernels.steps._numba.run import run_langevin
+
+            run = partial(run_langevin, scale=scale, draw=draw)
             return on_contiguous(x, s, want_mean, out, mean_out, run)
         else:
             eps, root = (
@@ -157,44 +159,3 @@ def _fits_a_block(x: torch.Tensor) -> bool:
     """Whether a sample fits into one block of the CPU's kernels."""
     dim = x.numel() // x.shape[0]
     return cpu_block(dim).cols == dim
-
-
-def _run_numba(
-    x: torch.Tensor,
-    s: torch.Tensor,
-    *,
-    scale: Coefficient,
-    draw: Draw,
-    out: torch.Tensor,
-    mean: torch.Tensor | None,
-) -> None:
-    import numpy as np
-
-    from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
-    from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.steps._numba.langevin import launch_langevin
-
-    n, dim = x.shape[0], x.numel() // x.shape[0]
-    block = cpu_block(dim)
-    run_blocks(
-        launch_langevin,
-        block.count(n, dim),
-        x.numel(),
-        flat_array(x),
-        x.dtype == torch.bfloat16,
-        flat_array(s),
-        s.dtype == torch.bfloat16,
-        flat_array(out),
-        flat_array(out if mean is None else mean),
-        mean is not None,
-        filled(scale.number, x.dtype) if scale.flat is None else scale.flat.numpy(),
-        scale.stride_b,
-        scalar_like(x.dtype),
-        n,
-        dim,
-        block.rows,
-        np.uint64(draw.first_sample),
-        np.uint32(draw.step),
-        np.uint32(draw.key[0]),
-        np.uint32(draw.key[1]),
-    )

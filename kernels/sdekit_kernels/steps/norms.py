@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 
 from sdekit_kernels.dispatch import compute_dtype
-from sdekit_kernels.geometry import cpu_block
 from sdekit_kernels.philox.normal import Draw
 from sdekit_kernels.steps.affine import noise_like
 from sdekit_kernels.steps.coefficients import Coefficient
@@ -94,38 +93,11 @@ def snr_step_size(
 
 def _partial_sums(s: torch.Tensor, dtype: torch.dtype, draw: Draw, backend: str) -> torch.Tensor:
     """Sums of s^2 and z^2 over pieces of a sample, shape (2, B, pieces)."""
-    run = _run_numba if backend == "numba" else _run_triton
+    if backend == "numba":
+        from sdekit_kernels.steps._numba.run import run_norms as run
+    else:
+        run = _run_triton
     return run(s.detach().contiguous(), compute_dtype(dtype), draw)
-
-
-def _run_numba(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tensor:
-    import numpy as np
-
-    from sdekit_kernels._cpu.arrays import flat_array, scalar_like
-    from sdekit_kernels._cpu.parallel import run_blocks
-    from sdekit_kernels.steps._numba.norms import launch_norms
-
-    n, dim = s.shape[0], s.numel() // s.shape[0]
-    block = cpu_block(dim)
-    partial = torch.empty((2, n, -(-dim // block.cols)), dtype=torch.float64)
-    run_blocks(
-        launch_norms,
-        block.count(n, dim),
-        s.numel(),
-        flat_array(s),
-        s.dtype == torch.bfloat16,
-        partial.numpy(),
-        scalar_like(compute),
-        n,
-        dim,
-        block.rows,
-        block.cols,
-        np.uint64(draw.first_sample),
-        np.uint32(draw.step),
-        np.uint32(draw.key[0]),
-        np.uint32(draw.key[1]),
-    )
-    return partial
 
 
 def _run_triton(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tensor:
