@@ -1,11 +1,13 @@
 """Pictures: grids of samples, samples along the reverse time, paths over their law, histograms.
 
 matplotlib is imported when the first picture is drawn, and drawn without a display (Agg). Each
-function writes one PNG file and returns its path. Images are (N, H, W) on the CPU.
+function writes one PNG file, whole or not at all, and returns its path. Images are (N, H, W) on the
+CPU.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from sdekit.sde import OU
 from sdekit.solve import solve
+from sdekit.train.checkpoint import write_atomically
 
 PathLike = str | os.PathLike[str]
 
@@ -42,9 +45,13 @@ def image_grids(
 ) -> Path:
     """Sets of images side by side, each under its title; dark strokes on light paper.
 
-    limits: the values of white and black.
+    limits: the values of white and black. An image is 0.31 inches wide and high, however many there
+    are: 46 dots for the 9 pixels of a digit and its frame.
     """
-    figure = _figure(3.1 * len(grids), 3.4)
+    most = max(len(images) for images in grids.values())
+    columns = min(columns, most)
+    rows = math.ceil(most / columns)
+    figure = _figure(0.31 * columns * len(grids), 0.31 * rows + 0.3)
     axes = figure.subplots(1, len(grids), squeeze=False)[0]
     for axis, (title, images) in zip(axes, grids.items(), strict=True):
         _show(axis, tile(images.double(), columns, value=limits[0]), limits)
@@ -141,5 +148,7 @@ def _open_frame(axis: Any) -> None:
 
 
 def _save(figure: Any, path: PathLike) -> Path:
-    figure.savefig(path, format="png", metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomically(Path(path), buffer.getvalue())
     return Path(path)

@@ -18,4 +18,4 @@ def test_example_runs(code, capsys):
 
 
 def test_there_is_one_example_for_each_kind_of_user():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4

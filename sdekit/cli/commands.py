@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ PREDICTOR_HELP: Final = f"{', '.join(PREDICTORS)}."
 CORRECTOR_HELP: Final = f"{', '.join(CORRECTORS)}."
 
 _DATA: Final = ("digits",)
+# 50 x 50: 2325 dots each way.
+_PICTURE: Final = 2500
 
 
 def train_command(
@@ -64,7 +67,7 @@ def train_command(
             ("steps", f"{report.steps}"),
             ("seconds", f"{report.seconds:.1f}"),
             ("loss over the last tenth", f"{report.loss:.4f}"),
-            ("depends on the seed alone", "yes" if report.reproducible else "no: the clock ended"),
+            ("depends on the seed alone", "yes" if report.reproducible else "no: on the clock too"),
             ("checkpoint", str(out)),
         ],
     )
@@ -88,6 +91,8 @@ def sample_command(
     check_seed(seed)
     output_file(out, ".png", ".npy")
     if out.suffix.lower() == ".png":
+        if n > _PICTURE:
+            raise InputError(f"{n} images are too many for a picture: write --out FILE.npy")
         viz.require_matplotlib()
     checkpoint = load_images_model(model)
     start = time.perf_counter()
@@ -110,7 +115,7 @@ def sample_command(
             f"all {n} samples left the finite numbers: write more --steps than {steps}"
         )
     images = checkpoint.transform.inverse(x[info.status == 0])
-    write_images(out, images, columns=10)
+    write_images(out, images)
     table(
         "samples",
         [
@@ -150,10 +155,8 @@ def likelihood_command(
         seed=seed,
     )
     seconds = time.perf_counter() - start
-    good = result.status == 0
-    if not bool(good.any()):
+    if not bool((result.status == 0).any()):
         raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
-    bits, log_prob = result.bits_per_dim[good], result.log_prob[good]
     if out is not None:
         numbers = {
             "bits_per_dim": result.bits_per_dim.tolist(),
@@ -163,10 +166,10 @@ def likelihood_command(
         }
         write_json(out, numbers)
     lines = [
-        ("images", f"{n}" + (f" ({n - int(good.sum())} failed)" if not good.all() else "")),
-        ("bits per dimension", mean_and_error(bits)),
-        ("log-likelihood, nats", mean_and_error(log_prob)),
-        ("divergence", divergence if divergence == "exact" else f"{divergence}, {probes} probes"),
+        ("images", f"{n}"),
+        ("bits per dimension", mean_and_error(result.bits_per_dim)),
+        ("log-likelihood, nats", mean_and_error(result.log_prob)),
+        ("divergence", divergence if divergence == "exact" else f"{divergence}, probes: {probes}"),
     ]
     if divergence == "hutchinson" and probes > 1:
         lines.append(("bits: error by the probes", f"{probe_error(result):.4f} (of the mean)"))
@@ -235,9 +238,10 @@ def check_seed(seed: int) -> int:
     return check_int_range("seed", seed, 0, 1 << 64)
 
 
-def write_images(out: Path, images: Tensor, *, columns: int) -> None:
-    """Grey levels (N, H, W) as a picture, or as they are in numpy's format."""
+def write_images(out: Path, images: Tensor) -> None:
+    """Grey levels (N, H, W) as a picture, 10 or more in a row, or as they are in numpy's format."""
     if out.suffix.lower() == ".png":
+        columns = max(10, math.ceil(len(images) ** 0.5))
         viz.image_grids(out, {"samples": images}, columns=columns, limits=(0, LEVELS - 1))
         return
     buffer = io.BytesIO()

@@ -27,6 +27,7 @@ R = TypeVar("R")
 _LIMITS = (0, LEVELS - 1)
 _TOLERANCE = 1e-4
 _PATH_POINTS = 11
+_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class DemoOptions:
     """The options of the command, see ``sdekit demo --help``."""
 
     out: Path
-    seconds: float = 80.0
+    seconds: float | None = None
     train_steps: int | None = None
     samples: int = 100
     steps: int = 1000
@@ -94,7 +95,10 @@ def _check(options: DemoOptions) -> None:
     """Refuse wrong numbers before the training, not after it."""
     sde = make_sde(options.sde)
     commands.check_seed(options.seed)
-    check_positive("--seconds", options.seconds)
+    if options.seconds is not None:
+        check_positive("--seconds", options.seconds)
+    if options.train_steps is not None:
+        check_int_range("--train-steps", options.train_steps, 1, 1 << 31)
     check_int_range("--samples", options.samples, 1, 10_001)
     check_int_range("--steps", options.steps, _PATH_POINTS - 1, 1_000_001)
     check_int_range("--flow-steps", options.flow_steps, 1, 1_000_001)
@@ -121,13 +125,18 @@ def _flow(options: DemoOptions, sde: AffineSDE) -> dict[str, Any]:
 
 def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainReport]:
     recipe = Recipe(sde=options.sde, seed=options.seed)
-    print(f"training on {len(digits.train)} digits, {options.seconds:g} s at the most", flush=True)
+    steps, seconds = options.train_steps, options.seconds
+    if steps is None and seconds is None:
+        seconds = 80.0
+    limits = [] if seconds is None else [f"{seconds:g} s at the most"]
+    limits += [] if steps is None else [f"{steps} steps at the most"]
+    print(f"training on {len(digits.train)} digits, {', '.join(limits)}", flush=True)
     with report.progress("training") as on_step:
         return fit_digits(
             digits.train,
             recipe,
-            steps=options.train_steps,
-            seconds=options.seconds,
+            steps=steps,
+            seconds=seconds,
             on_step=on_step,
         )
 
@@ -189,6 +198,8 @@ def _evaluate(
         "noise images",
         lambda: score(noise_images(options.test, seed=options.seed), "hutchinson"),
     )
+    if not all(bool((found.status == 0).any()) for found in (exact, hutchinson, noise)):
+        raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
 
     judge = Judge(digits.train, digits.train_labels, digits.test)
     shown = {"test digits": held_out, **drawn, "noise": noise_images(options.samples)}
@@ -206,11 +217,12 @@ def _evaluate(
 
 
 def _draw(found: Findings, digits: Digits, out: Path) -> list[Path]:
-    count = len(next(iter(found.drawn.values())))
+    shown = {name: images[:_SHOWN] for name, images in found.drawn.items()}
+    count = len(next(iter(shown.values())))
     real = {"real, held out": digits.test[:count]}
     groups = {"held-out digits": found.exact.log_prob, "noise images": found.noise.log_prob}
     return [
-        viz.image_grids(out / "samples.png", {**real, **found.drawn}, limits=_LIMITS),
+        viz.image_grids(out / "samples.png", {**real, **shown}, limits=_LIMITS),
         viz.reverse_time(out / "reverse_time.png", found.path, found.path_t, limits=_LIMITS),
         viz.ou_band(out / "ou_paths.png"),
         viz.likelihood_histogram(out / "likelihoods.png", groups),
@@ -262,6 +274,9 @@ def _numbers(found: Findings, options: DemoOptions) -> dict[str, Any]:
 
 def _print_table(found: Findings, options: DemoOptions) -> None:
     exact, hutchinson = found.exact, found.hutchinson
+    by_probes = (
+        f"± {report.probe_error(hutchinson):.4f} by the probes" if options.probes > 1 else ""
+    )
     assert exact.transform is not None
     seconds = {name: f"{value:.1f} s" for name, value in found.seconds.items()}
     report.table(
@@ -274,9 +289,9 @@ def _print_table(found: Findings, options: DemoOptions) -> None:
                 seconds["exact divergence"],
             ),
             (
-                f"score model, Hutchinson, {options.probes} probes",
+                f"score model, Hutchinson, probes: {options.probes}",
                 report.mean_and_error(hutchinson.bits_per_dim),
-                f"± {report.probe_error(hutchinson):.4f} by the probes",
+                by_probes,
                 seconds["Hutchinson"],
             ),
             ("one Gaussian, full covariance", report.mean_and_error(found.gaussian)),

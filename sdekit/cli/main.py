@@ -36,9 +36,13 @@ def _options(
 @guarded
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for pictures and numbers.")] = Path("demo"),
-    seconds: Annotated[float, typer.Option(help="Training time at the most.")] = 80.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Training time at the most; 80 if --train-steps is not given either."),
+    ] = None,
     train_steps: Annotated[
-        int | None, typer.Option(help="Training steps at the most; reproducible if reached.")
+        int | None,
+        typer.Option(help="Training steps at the most; alone, the result depends on the seed."),
     ] = None,
     n: Annotated[int, typer.Option("-n", "--samples", help="Digits to draw.")] = 100,
     steps: Annotated[int, typer.Option(help="Steps of the predictor-corrector sampler.")] = 1000,

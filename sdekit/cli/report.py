@@ -37,9 +37,16 @@ def standard_error(values: Tensor) -> float:
 
 
 def mean_and_error(values: Tensor, digits: int = 3) -> str:
-    """Mean ± standard error over the images whose value is finite."""
-    values = values[values.isfinite()]
-    return f"{float(values.double().mean()):.{digits}f} ± {standard_error(values):.{digits}f}"
+    """Mean ± standard error over the images whose value is finite, and how many have none.
+
+    One value has no standard error, and none no mean.
+    """
+    finite = values[values.isfinite()]
+    lost = len(values) - len(finite)
+    text = f"{float(finite.double().mean()):.{digits}f}" if len(finite) else "none"
+    if len(finite) > 1:
+        text += f" ± {standard_error(finite):.{digits}f}"
+    return text + (f" ({lost} failed)" if lost else "")
 
 
 def probe_error(result: Likelihood) -> float:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from sdekit.noise import keys
+from sdekit.sde import check_output
 
 __all__ = ["DERIVATIVES", "PROBES", "draw_probes", "field_divergence"]
 
@@ -47,17 +48,29 @@ def field_divergence(
     activations are stored) or "forward" (J v, by jvp: nothing is stored, but each direction
     evaluates the field again: 1 to 4 times as slow). chunk: how many directions are vectorized at
     a time; None chooses by memory. Neither changes the value beyond rounding.
-    Raises ValueError for an unknown ``derivative`` or chunk < 1, and RuntimeError, naming the way
-    out, if forward mode meets an operation without it.
+    Raises ValueError for an unknown ``derivative``, chunk < 1, x without components, probes or an
+    F(x) of another shape, and RuntimeError, naming the way out, if forward mode meets an operation
+    without it.
     """
     check_choice("derivative", derivative, DERIVATIVES)
-    total = x[0].numel() if probes is None else probes.shape[0]
+    if x.ndim < 2 or x.shape[1:].numel() == 0:
+        raise ValueError(f"x must have the shape (B, D...) with D >= 1, got {tuple(x.shape)}")
+    if probes is not None and (probes.shape[1:] != x.shape or len(probes) == 0):
+        raise ValueError(
+            f"probes must have the shape (n, B, D...), n >= 1, for x of shape {tuple(x.shape)}, "
+            f"got {tuple(probes.shape)}"
+        )
+    total = x.shape[1:].numel() if probes is None else probes.shape[0]
     if chunk is None:
         chunk = max(1, _BUDGET // max(1, x.numel()))
     chunk = min(check_int_range("chunk", chunk, 1, 1 << 62), total)
     forms = _forward_forms if derivative == "forward" else _reverse_forms
     directions = _basis(x, chunk) if probes is None else iter(probes.split(chunk))
-    value, columns = forms(field, x, directions)
+
+    def checked(x: Tensor) -> Tensor:
+        return check_output("the field", field(x), x)
+
+    value, columns = forms(checked, x, directions)
     if probes is None:
         columns = columns.sum(1, keepdim=True)
     return value, columns
@@ -108,7 +121,7 @@ def _basis(x: Tensor, chunk: int) -> Iterator[Tensor]:
 
 def _form(v: Tensor, jv: Tensor) -> Tensor:
     """v . jv in each sample, (B,)."""
-    return (v * jv).reshape(jv.shape[0], -1).sum(1)
+    return (v * jv).flatten(1).sum(1)
 
 
 def _forward_forms(field: Field, x: Tensor, directions: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
@@ -143,4 +156,8 @@ def _reverse_forms(field: Field, x: Tensor, directions: Iterator[Tensor]) -> tup
     def form(v: Tensor) -> Tensor:
         return _form(v, pullback(v.expand_as(x))[0])
 
-    return value, torch.cat([vmap(form, out_dims=1)(part) for part in directions], dim=1)
+    def forms(part: Tensor) -> Tensor:
+        # vmap over one direction would be a fifth of a small network's evaluation, 0.2 ms of 1.1.
+        return form(part[0]).unsqueeze(1) if len(part) == 1 else vmap(form, out_dims=1)(part)
+
+    return value, torch.cat([forms(part) for part in directions], dim=1)

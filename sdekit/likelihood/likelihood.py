@@ -102,7 +102,7 @@ def log_likelihood(
         t_min, t_max: the ends of the ODE; by default ``sde.t_min_likelihood`` and ``sde.T``. x is
             taken as a draw at t_min.
         prior: the law at t_max, an object with log_prob(x) -> (B,); by default
-            ``sde.prior_log_prob``, which the law of real data only approaches.
+            ``sde.prior_log_prob``, the law at T, which the law of real data only approaches.
         transform: the ``DataTransform`` that made x; gives ``bits_per_dim``.
         method: "dopri5" (Dormand & Prince 1980) or "bosh3", of torchdiffeq.
         breaks: times where the coefficients are not smooth (the clip of a cosine schedule), at
@@ -121,7 +121,7 @@ def log_likelihood(
     _check_x(x)
     rtol, atol = _check_tolerances(rtol, atol, x.dtype)
     start, end = _check_times(sde, t_min, t_max)
-    log_prior = _prior(sde, prior)
+    log_prior = _prior(sde, prior, end)
     stops = tuple(getattr(sde, "breaks", ()) if breaks is None else breaks)
     if transform is not None and not isinstance(transform, DataTransform):
         raise TypeError(f"transform must be a DataTransform, got {type(transform).__name__}")
@@ -208,14 +208,19 @@ def _check_times(sde: Any, t_min: Any, t_max: Any) -> tuple[float, float]:
     return start, end
 
 
-def _prior(sde: Any, prior: Any) -> Any:
-    """log p_T as a function x (B, D...) -> (B,), checked when it is called."""
+def _prior(sde: Any, prior: Any, end: float) -> Any:
+    """log p at t_max as a function x (B, D...) -> (B,), checked when it is called."""
     if prior is None:
         known = getattr(sde, "prior_log_prob", None)
         if not callable(known):
             raise TypeError(
                 f"{type(sde).__name__} has no prior_log_prob: write log_likelihood(..., prior=p) "
                 "with p.log_prob(x) the log-density at t_max"
+            )
+        if hasattr(sde, "T") and end != float(sde.T):
+            raise ValueError(
+                f"prior_log_prob is the law at T = {float(sde.T):g}, but t_max is {end:g}: write "
+                "log_likelihood(..., prior=p) with p.log_prob(x) the log-density at t_max"
             )
     else:
         known = getattr(prior, "log_prob", None)

@@ -99,6 +99,7 @@ def annealed_langevin(
                 first_sample=first_sample,
                 dtype=torch.float32 if dtype is None else dtype,
                 device="cpu" if device is None else device,
+                backend=backend,
             )
         else:
             x = check_start(x_init, size, dtype, device)

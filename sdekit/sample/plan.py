@@ -13,6 +13,7 @@ from sdekit.sample.grid import check_times, following, uniform_times
 from sdekit.sample.predictors import PREDICTORS
 from sdekit.sample.start import as_times, rows
 from sdekit.sde import AffineSDE
+from sdekit.sde.parameters import Parameter, at
 
 Row = tuple[Tensor, ...]
 
@@ -21,12 +22,14 @@ Row = tuple[Tensor, ...]
 class Plan:
     """Coefficients on the state's device, so that the loop neither computes nor waits for one.
 
-    t: N + 1 times, 0-d. predictor: for each of N steps (A, B, C), empty without a predictor.
+    t: N + 1 times, 0-d. offset: the SDE's.
+    predictor: for each of N steps (A, B, C), empty without a predictor.
     corrector: for each of N steps the keywords of ``langevin_step``, empty without a corrector.
     corrector_t: for each of N steps the time at which the corrector asks for the score.
     """
 
     t: Row
+    offset: Parameter
     predictor: list[tuple[Tensor, ...]]
     corrector: list[dict[str, Any]]
     corrector_t: Row
@@ -53,6 +56,7 @@ def make_plan(
     levels = slice(0, n) if corrector_first else slice(1, n + 1)
     return Plan(
         t=t,
+        offset=at(sde.offset, x),
         predictor=_predictor_rows(sde, predictor, grid, x),
         corrector=_corrector_rows(sde, corrector, grid, levels, snr, norm, x),
         corrector_t=t[levels],

@@ -25,6 +25,7 @@ from sdekit.sample.start import (
     progress_bar,
 )
 from sdekit.sde import AffineSDE
+from sdekit.sde.parameters import shifted
 
 
 def sample(
@@ -76,7 +77,8 @@ def sample(
         norm: "sample", or "batch", which takes the means of the norms over the batch as the paper's
             code does, so that a sample depends on its batchmates; for corrector="langevin".
         t_min: the grid's last time, in the SDE's units; ``sde.t_min`` if None.
-        times: the grid itself, (N + 1,), strictly decreasing; instead of steps and t_min.
+        times: the grid itself, (N + 1,), strictly decreasing; instead of steps and t_min. Without
+            it the steps are equal; ``VE("edm")`` wants ``polynomial_times``.
         x_init: the state at t_0, (B, D...); drawn from the prior at T if None.
         denoise: return the mean of the last update, without its noise.
         seed, first_sample: sample ``first_sample + k`` of this seed is the same however the batch
@@ -151,7 +153,7 @@ def sample(
         noise: dict[str, Any] = {"seed": seed, "first_sample": first_sample, "backend": backend}
 
         def predict(y: Tensor, i: int, want_mean: bool) -> Tensor:
-            s = evaluate(score, plan.t[i], sde.uncentered(y))
+            s = evaluate(score, plan.t[i], shifted(y, plan.offset))
             a, b, c = plan.predictor[i]
             y_next, y_mean = predictor_step(
                 y, s, a, b, c, stream=keys.PATH, step=i, want_mean=want_mean, **noise
@@ -160,7 +162,7 @@ def sample(
 
         def correct(y: Tensor, i: int, want_mean: bool) -> Tensor:
             for j in range(inner):
-                s = evaluate(score, plan.corrector_t[i], sde.uncentered(y))
+                s = evaluate(score, plan.corrector_t[i], shifted(y, plan.offset))
                 at_end = want_mean and j == inner - 1
                 y, y_mean = langevin_step(
                     y,
@@ -183,8 +185,8 @@ def sample(
             for update in updates:
                 y = update(y, i, denoise and i == n - 1 and update is updates[-1])
             if recorder is not None:
-                recorder.after(i, host_t[i + 1], sde.uncentered(y))
-        x = sde.uncentered(y)
+                recorder.after(i, host_t[i + 1], shifted(y, plan.offset))
+        x = shifted(y, plan.offset)
     if recorder is None:
         return x
     evaluations = len(plan.predictor) + inner * len(plan.corrector)

@@ -47,7 +47,7 @@ def check_start(
     dtype: torch.dtype | None,
     device: torch.device | str | None,
 ) -> Tensor:
-    """``x_init`` if it is finite, of this shape, and of this dtype and device where given.
+    """A copy of ``x_init`` if it is finite, of this shape, and of this dtype and device if given.
 
     Raises TypeError or ValueError otherwise.
     """
@@ -69,7 +69,8 @@ def check_start(
         )
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x_init must be finite, it has NaN or infinite entries")
-    return x.detach()
+    # A copy: a run without updates must not hand the caller's own tensor back.
+    return x.detach().clone()
 
 
 def check_path_points(path_points: Any, steps: int, return_info: bool) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdekit.noise import keys
 from sdekit.sde import AffineSDE, as_time, expand
-from sdekit.sde.parameters import Parameter, log_normal_density, parameter
+from sdekit.sde.parameters import Parameter, event_sum, log_normal_density, parameter
 
 
 @final
@@ -87,7 +87,7 @@ class Gaussian:
         alpha, var, residual = self._residual(t, x)
         if self.std is not None:
             std = (alpha.square() * self.std.to(x).square() + var).sqrt()
-            return log_normal_density(residual, std).flatten(1).sum(1)
+            return event_sum(log_normal_density(residual, std))
         vectors, spread = self._spread(alpha, var, x)
         return log_normal_density(residual.flatten(1) @ vectors, spread.sqrt()).sum(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, final
 
 import sdekit_kernels
@@ -22,8 +23,8 @@ class MLP(nn.Module):
     With y = x - offset, s_d = ``data_std`` and n = sqrt(alpha^2 s_d^2 + sigma^2), the std of x_t
     for such data:
 
-        eps = (sigma / n) (y / n) + (alpha s_d / n) F(y / n, log(sigma / alpha)),      score = -eps
-        / sigma,
+        eps = (sigma / n) (y / n) + (alpha s_d / n) F(y / n, log(sigma / alpha)),
+        score = -eps / sigma,
 
     which is the preconditioning of Karras et al. 2022 written for the noise, and the v of Salimans
     & Ho 2022 for VP with s_d = 1: the network F sees inputs and has targets of unit size at every
@@ -37,13 +38,13 @@ class MLP(nn.Module):
     event_shape: D... width: of the hidden layers. dtype: of the weights, which x must share. seed:
     of the initial weights, He-scaled normals from the library's own noise, one stream a parameter
     from ``keys.INIT``.
-    Raises TypeError or ValueError for sizes that are no positive integers, or a seed that is no
-    integer.
+    Raises TypeError or ValueError for sizes that are no positive integers, an event without axes,
+    or a seed that is no integer.
     """
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
+        event_shape: Sequence[int],
         width: int = 128,
         depth: int = 3,
         *,
@@ -58,6 +59,11 @@ class MLP(nn.Module):
         if not isinstance(sde, AffineSDE):
             raise TypeError(f"sde must be an AffineSDE, got {sde!r}")
         self.sde = sde
+        if not isinstance(event_shape, Sequence) or len(event_shape) == 0:
+            raise TypeError(
+                f"event_shape must be (D...), a sequence of sizes, got {event_shape!r}: "
+                "write (D,) for vectors of D components"
+            )
         self.event_shape = tuple(check_int_range("event_shape", d, 1, 1 << 31) for d in event_shape)
         self.width = check_int_range("width", width, 1, 1 << 20)
         self.depth = check_int_range("depth", depth, 1, 1 << 10)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sdekit_kernels.dispatch import compute_dtype
 from torch import Tensor
 
 from sdekit.sde import AffineSDE, as_time, check_output, expand
@@ -43,8 +44,7 @@ def from_x0(net: Net, sde: AffineSDE) -> Score:
 
     def score(t: Tensor, x: Tensor) -> Tensor:
         x0 = check_output("the x0 network", net(t, x), x)
-        alpha, std = _coefficients(sde, t, x)
-        return (alpha * sde.centered(x0) - sde.centered(x)) / std.square()
+        return _from_data(sde, x0, x, *_coefficients(sde, t, x))
 
     return score
 
@@ -77,7 +77,7 @@ def from_edm(net: Net, sde: AffineSDE) -> Score:
     / alpha) and score = (alpha x_0 - y) / sigma^2.
 
     net: (x, level) -> x_0 of x's shape, in the paper's order of arguments; level is 0-d or (B,), as
-    t is.
+    t is, in x's dtype (float32 for bfloat16 and float16).
     Raises ValueError if the SDE has per component parameters (there is no one level then); the
     score raises it if the output does not have x's shape.
     """
@@ -91,10 +91,10 @@ def from_edm(net: Net, sde: AffineSDE) -> Score:
     def score(t: Tensor, x: Tensor) -> Tensor:
         t = as_time(t, x)
         alpha, std = _coefficients(sde, t, x)
-        y = sde.centered(x)
-        level = (sde.std(t) / sde.mean_coefficient(t)).to(x.dtype)
-        x0 = check_output("the EDM denoiser", net(sde.uncentered(y / alpha), level), x)
-        return (alpha * sde.centered(x0) - y) / std.square()
+        level = (sde.std(t) / sde.mean_coefficient(t)).to(compute_dtype(x.dtype))
+        blurred = sde.uncentered(sde.centered(x) / alpha)
+        x0 = check_output("the EDM denoiser", net(blurred, level), x)
+        return _from_data(sde, x0, x, alpha, std)
 
     return score
 
@@ -103,6 +103,11 @@ def _coefficients(sde: AffineSDE, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]
     """alpha(t) and sigma(t), to multiply x."""
     t = as_time(t, x)
     return expand(sde.mean_coefficient(t), x), expand(sde.std(t), x)
+
+
+def _from_data(sde: AffineSDE, x0: Tensor, x: Tensor, alpha: Tensor, std: Tensor) -> Tensor:
+    """(alpha x_0 - y) / sigma^2; divided twice, for in float16 the square of 1e-4 is 0."""
+    return (alpha * sde.centered(x0) - sde.centered(x)) / std / std
 
 
 def _check(net: Any, sde: Any) -> None:

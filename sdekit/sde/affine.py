@@ -16,8 +16,15 @@ import torch
 from torch import Tensor
 
 from sdekit.noise import keys
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand
-from sdekit.sde.parameters import Parameter, at, log_normal_density
+from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand, time_pair
+from sdekit.sde.parameters import (
+    Parameter,
+    at,
+    check_event,
+    event_sum,
+    log_normal_density,
+    shifted,
+)
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
 
@@ -35,7 +42,9 @@ class AffineSDE(SDE):
     Coefficients that these return are 0-d (t 0-d), (B,) (t one entry a sample), or, where a
     parameter is per component, (1, D...) or (B, D...). They have the dtype of t; differences of
     exponentials go through expm1, so that float32 keeps its relative accuracy as t goes to 0.
-    Nothing here waits for the device: no value of a tensor is read, except in ``check_grid``.
+    Nothing here waits for the device: no value of a tensor is read, except in ``check_grid`` and
+    ``prior_std``. A parameter that lives elsewhere than x is copied there, which does wait: keep
+    per component parameters on the device on which they are used.
 
     Attributes: ``T``, the time of pure noise; ``t_min``, the smallest time at which a sampler asks
     for the score (below it 1 / std amplifies the score's error); ``t_min_likelihood``, the same for
@@ -81,29 +90,16 @@ class AffineSDE(SDE):
     def centered(self, x: Tensor) -> Tensor:
         """``y`` = x - offset."""
         self.check_event(x)
-        if isinstance(self.offset, float) and self.offset == 0.0:
-            return x
-        return x - at(self.offset, x)
+        return shifted(x, -self.offset)
 
     def uncentered(self, y: Tensor) -> Tensor:
         """``x`` = y + offset."""
         self.check_event(y)
-        if isinstance(self.offset, float) and self.offset == 0.0:
-            return y
-        return y + at(self.offset, y)
+        return shifted(y, self.offset)
 
     def check_event(self, x: Tensor) -> None:
         """Raises ValueError if x (B, D...) does not fit the per component parameters."""
-        own = self.event_shape
-        if own is None:
-            return
-        event = x.shape[1:]
-        fits = len(own) == len(event) and all(p in (1, d) for p, d in zip(own, event, strict=True))
-        if not fits:
-            raise ValueError(
-                f"{type(self).__name__} has parameters for events of shape {own}, but x has shape "
-                f"{tuple(x.shape)}, that is events of shape {tuple(event)}: they must agree"
-            )
+        check_event(type(self).__name__, self.event_shape, x)
 
     # -- its laws ----------------------------------------------------------------------------------
 
@@ -124,14 +120,14 @@ class AffineSDE(SDE):
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x, for s <= t, both of x's shape (B, D...)."""
-        s, t = as_time(s, check_batched(x)), as_time(t, x)
+        s, t = time_pair(s, t, check_batched(x))
         ratio = expand(self.log_mean_ratio(s, t).exp(), x)
         std = expand(self.transition_variance(s, t).sqrt(), x)
         return Marginal(self.uncentered(ratio * self.centered(x)), std.expand_as(x))
 
     def covariance(self, s: Time, t: Time) -> Tensor:
         r"""Cov(x_s, x_t | x_0) = sigma(min)^2 exp(\int_min^max a), in either order of s and t."""
-        s, t = as_time(s), as_time(t)
+        s, t = time_pair(s, t)
         first, last = torch.minimum(s, t), torch.maximum(s, t)
         before = self.transition_variance(torch.zeros_like(first), first)
         return before * self.log_mean_ratio(first, last).exp()
@@ -140,7 +136,8 @@ class AffineSDE(SDE):
         """E[x_0 | x_t = x] = offset + (y + sigma(t)^2 score) / alpha(t) (Efron 2011)."""
         t = as_time(t, x)
         alpha, std = expand(self.mean_coefficient(t), x), expand(self.std(t), x)
-        return self.uncentered((self.centered(x) + std.square() * score) / alpha)
+        # Not std.square(): in float16 the square of 1e-4 is 0, and that of 300 infinite.
+        return self.uncentered((self.centered(x) + std * (std * score)) / alpha)
 
     # -- the law at T from which a sampler starts --------------------------------------------------
 
@@ -182,7 +179,7 @@ class AffineSDE(SDE):
         y = self.centered(check_batched(x))
         std = self.prior_std
         scale = at(std, x) if isinstance(std, Tensor) else torch.full_like(x[:1], std)
-        return log_normal_density(y, torch.as_tensor(scale)).flatten(1).sum(1)
+        return event_sum(log_normal_density(y, torch.as_tensor(scale)))
 
     # -- steps of samplers, from t to t_next < t ---------------------------------------------------
 
@@ -193,7 +190,7 @@ class AffineSDE(SDE):
         diffusion predictor of Song et al. 2021 (arXiv 2011.13456, appendix E) for an equation
         that is discretized by Euler's rule. VP and VE have discretizations of their own.
         """
-        t, t_next = as_time(t), as_time(t_next)
+        t, t_next = time_pair(t, t_next)
         (dt,) = self._aligned(t - t_next)
         variance = self.diffusion_rate(t).square() * dt
         return 1.0 - self.drift_rate(t) * dt, variance, variance.sqrt()
@@ -203,16 +200,20 @@ class AffineSDE(SDE):
 
         q(y_next | y_t, y_0) with y_0 replaced by Tweedie's (y + sigma(t)^2 score) / alpha(t).
         With r = exp(\int_{t_next}^t a) and v the variance of y_t given y_next:
-        A = 1 / r, B = v / r, C = sqrt(v) sigma(t_next) / sigma(t). C is 0 at t_next = 0.
+        A = 1 / r, B = v / r, C = sqrt(v) sigma(t_next) / sigma(t). C is 0 at t_next = 0, and for a
+        component without noise, where sigma is 0 at all times.
         """
-        t, t_next = as_time(t), as_time(t_next)
+        t, t_next = time_pair(t, t_next)
         ratio = self.log_mean_ratio(t_next, t).exp()
         variance = self.transition_variance(t_next, t)
-        return 1.0 / ratio, variance / ratio, variance.sqrt() * self.std(t_next) / self.std(t)
+        std = self.std(t)
+        shrink = torch.where(std > 0.0, self.std(t_next) / std, 0.0)
+        return 1.0 / ratio, variance / ratio, variance.sqrt() * shrink
 
     def langevin_alpha(self, t: Time, t_next: Time) -> Tensor:
         """The factor alpha of the Langevin corrector's step size: 1 (Song et al. 2021, App. G)."""
-        return torch.ones_like(as_time(t) - as_time(t_next))
+        t, t_next = time_pair(t, t_next)
+        return torch.ones_like(t - t_next)
 
     def check_grid(self, times: Tensor) -> None:
         """Checks once, before a sampler runs, that its steps are small enough.
@@ -220,6 +221,12 @@ class AffineSDE(SDE):
         ``times`` (N + 1,) decreases from the noise to the data. Raises ValueError that says how
         many steps are needed; equations whose coefficients exist for any step accept every grid.
         """
+
+    def _elapsed(self, s: Time, t: Time) -> Tensor:
+        """``t`` - s, to meet the parameters."""
+        s, t = time_pair(s, t)
+        (tau,) = self._aligned(t - s)
+        return tau
 
     def _aligned(self, *times: Tensor) -> tuple[Tensor, ...]:
         """Times, viewed (B, 1, .., 1) if there are per component parameters to meet them."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from sdekit_kernels.dispatch import compute_dtype
 from torch import Tensor
 
 NoiseType = Literal["additive", "diagonal", "scalar", "general"]
@@ -67,6 +68,7 @@ class Marginal:
 def as_time(t: Any, like: Tensor | None = None) -> Tensor:
     """``t`` as a floating-point tensor, 0-d or (B,); numbers take the dtype and device of ``like``.
 
+    Of bfloat16 and float16 they take float32: 0.997 would be 1 in bfloat16.
     Raises TypeError for what is no number and no floating-point tensor, ValueError for a tensor
     with more than one axis.
     """
@@ -82,21 +84,37 @@ def as_time(t: Any, like: Tensor | None = None) -> Tensor:
         raise TypeError(f"time must be a number or a floating-point tensor, got {t!r}")
     if like is None:
         return torch.tensor(float(t), dtype=torch.get_default_dtype())
-    return torch.full((), float(t), dtype=like.dtype, device=like.device)
+    _check_floating(like)
+    return torch.full((), float(t), dtype=compute_dtype(like.dtype), device=like.device)
+
+
+def time_pair(s: Time, t: Time, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Two times as tensors; a number takes the dtype of the other one, else that of ``like``.
+
+    Raises as ``as_time``.
+    """
+    s = as_time(s, t if isinstance(t, Tensor) and t.is_floating_point() else like)
+    return s, as_time(t, s)
 
 
 def expand(coef: Tensor, x: Tensor) -> Tensor:
     """A coefficient in the shape and dtype in which it multiplies x.
 
     0-d stays, one entry a sample (B,) becomes (B, 1, .., 1), and what already has the batch axis
-    first ((1, D...) or (B, D...)) stays. Raises ValueError if (B,) does not fit x.
+    first ((1, D...) or (B, D...)) stays. Raises ValueError if the batch or the device is not x's,
+    TypeError if x is not of a floating-point type.
     """
+    _check_floating(x)
+    if coef.ndim > 0 and (x.ndim == 0 or coef.shape[0] not in (1, x.shape[0])):
+        raise ValueError(
+            f"time or coefficient has one entry for each of {coef.shape[0]} samples, "
+            f"but x has shape {tuple(x.shape)}: its first axis must be the same"
+        )
+    if coef.device != x.device and (coef.ndim > 0 or coef.device.type != "cpu"):
+        raise ValueError(
+            f"time or coefficient is on {coef.device}, but x is on {x.device}: write t.to(x.device)"
+        )
     if coef.ndim == 1:
-        if x.ndim == 0 or coef.shape[0] not in (1, x.shape[0]):
-            raise ValueError(
-                f"time or coefficient has one entry for each of {coef.shape[0]} samples, "
-                f"but x has shape {tuple(x.shape)}: its first axis must be the same"
-            )
         coef = coef.view(-1, *([1] * (x.ndim - 1)))
     return coef.to(x.dtype)
 
@@ -123,8 +141,12 @@ def check_batched(x: Any) -> Tensor:
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}: write torch.as_tensor")
-    if not x.is_floating_point():
-        raise TypeError(f"x must be a floating-point tensor, got {x.dtype}: write x.float()")
+    _check_floating(x)
     if x.ndim == 0:
         raise ValueError("x must have the shape (B, D...), got a 0-d tensor: write x.view(1, 1)")
     return x
+
+
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor, got {x.dtype}: write x.float()")

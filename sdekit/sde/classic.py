@@ -7,10 +7,12 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand
+from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand, time_pair
 from sdekit.sde.parameters import (
     Parameter,
     at,
+    check_event,
+    event_sum,
     log_normal_density,
     parameter,
     shared_event_shape,
@@ -54,14 +56,14 @@ class GBM(SDE):
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x, for s <= t, both of x's shape."""
         self._check(x)
-        tau = expand(as_time(t, x) - as_time(s, x), x)
+        tau = self._elapsed(s, t, x)
         mean = x * torch.exp(at(self.mu, x) * tau)
         return Marginal(mean, mean.abs() * torch.expm1(at(self.sigma, x) ** 2 * tau).sqrt())
 
     def exact(self, s: Time, t: Time, x: Tensor, dW: Tensor) -> Tensor:
         """x_t on the path that is at x at time s, given dW = W_t - W_s, of x's shape."""
         self._check(x)
-        tau = expand(as_time(t, x) - as_time(s, x), x)
+        tau = self._elapsed(s, t, x)
         sigma = at(self.sigma, x)
         return x * torch.exp((at(self.mu, x) - 0.5 * sigma**2) * tau + sigma * dW)
 
@@ -71,21 +73,19 @@ class GBM(SDE):
         -inf where x_next does not have x's sign: the process never changes it.
         """
         self._check(x)
-        tau = expand(as_time(t, x) - as_time(s, x), x)
+        tau = self._elapsed(s, t, x)
         sigma = at(self.sigma, x) * torch.ones_like(x)
         ratio = x_next / x
         inside = ratio > 0
         log_ratio = torch.where(inside, ratio, torch.ones_like(ratio)).log()
         residual = log_ratio - (at(self.mu, x) - 0.5 * sigma**2) * tau
         log_prob = log_normal_density(residual, sigma * tau.sqrt()) - x_next.abs().log()
-        return torch.where(inside, log_prob, -torch.inf).flatten(1).sum(1)
+        return event_sum(torch.where(inside, log_prob, -torch.inf))
+
+    def _elapsed(self, s: Time, t: Time, x: Tensor) -> Tensor:
+        """``t`` - s, to multiply x."""
+        s, t = time_pair(s, t, x)
+        return expand(t - s, x)
 
     def _check(self, x: Tensor) -> None:
-        own, event = self.event_shape, tuple(x.shape[1:])
-        if own is not None and (
-            len(own) != len(event) or any(p not in (1, d) for p, d in zip(own, event, strict=True))
-        ):
-            raise ValueError(
-                f"GBM has parameters for events of shape {own}, but x has shape {tuple(x.shape)}, "
-                f"that is events of shape {event}: they must agree"
-            )
+        check_event("GBM", self.event_shape, check_batched(x))

@@ -13,7 +13,7 @@ from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
 from sdekit.sde.affine import AffineSDE, Coefficients
-from sdekit.sde.base import Time, as_time
+from sdekit.sde.base import Time, as_time, time_pair
 from sdekit.sde.schedules import (
     BetaSchedule,
     CosineBeta,
@@ -24,7 +24,7 @@ from sdekit.sde.schedules import (
 )
 
 
-def _schedule(given: Any, known: dict[str, Any], methods: tuple[str, ...], limits: Any) -> Any:
+def _schedule(given: Any, known: dict[str, Any], needs: tuple[str, ...], limits: Any) -> Any:
     """A schedule from its name and limits, or the schedule object itself."""
     limits = {name: value for name, value in limits.items() if value is not None}
     if isinstance(given, str):
@@ -35,10 +35,10 @@ def _schedule(given: Any, known: dict[str, Any], methods: tuple[str, ...], limit
             if "unexpected keyword" not in str(error):
                 raise
             raise TypeError(f"schedule {given!r} does not take {', '.join(limits)}") from None
-    if not all(callable(getattr(given, name, None)) for name in methods):
+    if not all(hasattr(given, name) for name in needs):
         raise TypeError(
             f"schedule must be one of {', '.join(map(repr, known))} or an object with "
-            f"{', '.join(methods)}, got {given!r}"
+            f"{', '.join(needs)}, got {given!r}"
         )
     if limits:
         raise TypeError(f"{', '.join(limits)} belong to the schedule object: give them there")
@@ -84,11 +84,11 @@ class VP(AffineSDE):
 
     def log_mean_ratio(self, s: Time, t: Time) -> Tensor:
         r"""-1/2 \int_s^t beta."""
-        return -0.5 * self.schedule.integral(as_time(s), as_time(t))
+        return -0.5 * self.schedule.integral(*time_pair(s, t))
 
     def transition_variance(self, s: Time, t: Time) -> Tensor:
         r"""1 - exp(-\int_s^t beta)."""
-        return -torch.expm1(-self.schedule.integral(as_time(s), as_time(t)))
+        return -torch.expm1(-self.schedule.integral(*time_pair(s, t)))
 
     @property
     def prior_std(self) -> float:
@@ -101,7 +101,7 @@ class VP(AffineSDE):
         beta_i = beta(t) (t - t_next) for the linear schedule; for the cosine schedule the step of
         Nichol & Dhariwal 2021. It must be below 1: see ``check_grid``.
         """
-        beta = self.schedule.step(as_time(t), as_time(t_next))
+        beta = self.schedule.step(*time_pair(t, t_next))
         return 2.0 - (1.0 - beta).sqrt(), beta, beta.sqrt()
 
     def ancestral_coefficients(self, t: Time, t_next: Time) -> Coefficients:
@@ -110,18 +110,19 @@ class VP(AffineSDE):
         The sampler of DDPM (Ho et al. 2020, alg. 2, with sigma_i^2 = beta_i), as Song et al. 2021
         give it in eq. 4; beta_i as in ``reverse_diffusion_coefficients``.
         """
-        beta = self.schedule.step(as_time(t), as_time(t_next))
+        beta = self.schedule.step(*time_pair(t, t_next))
         shrink = (1.0 - beta).rsqrt()
         return shrink, beta * shrink, beta.sqrt()
 
     def langevin_alpha(self, t: Time, t_next: Time) -> Tensor:
         """1 - beta_i (Song et al. 2021, alg. 5)."""
-        return 1.0 - self.schedule.step(as_time(t), as_time(t_next))
+        return 1.0 - self.schedule.step(*time_pair(t, t_next))
 
     def check_grid(self, times: Tensor) -> None:
         """Raises ValueError, with the number of steps needed, if some beta_i is not below 1.
 
-        Only the predictors "reverse_diffusion" and "ancestral" and the snr corrector need it.
+        The predictors "reverse_diffusion", "ancestral" and "probability_flow" and both correctors
+        need it; "euler_maruyama" alone does not.
         """
         self.schedule.check_grid(times)
 
@@ -155,11 +156,11 @@ class SubVP(AffineSDE):
 
     def log_mean_ratio(self, s: Time, t: Time) -> Tensor:
         r"""-1/2 \int_s^t beta."""
-        return -0.5 * self.schedule.integral(as_time(s), as_time(t))
+        return -0.5 * self.schedule.integral(*time_pair(s, t))
 
     def transition_variance(self, s: Time, t: Time) -> Tensor:
         """(1 - e^{-(B(t) - B(s))}) (1 - e^{-(B(t) + B(s))})."""
-        s, t = as_time(s), as_time(t)
+        s, t = time_pair(s, t)
         between = self.schedule.integral(s, t)
         total = self._integral(s) + self._integral(t)
         return torch.expm1(-between) * torch.expm1(-total)
@@ -171,12 +172,12 @@ class SubVP(AffineSDE):
 
     def langevin_alpha(self, t: Time, t_next: Time) -> Tensor:
         """1 - beta_i, as for ``VP`` (Song et al. 2021, alg. 5)."""
-        return 1.0 - self.schedule.step(as_time(t), as_time(t_next))
+        return 1.0 - self.schedule.step(*time_pair(t, t_next))
 
     def check_grid(self, times: Tensor) -> None:
         """Raises ValueError, with the number of steps needed, if some beta_i is not below 1.
 
-        Only the snr corrector needs it; the predictors take Euler steps of any length.
+        Only the correctors need it; the predictors take steps of any length.
         """
         self.schedule.check_grid(times)
 
@@ -207,7 +208,7 @@ class VE(AffineSDE):
         self.schedule: SigmaSchedule = _schedule(
             schedule,
             {"geometric": GeometricSigma, "edm": IdentitySigma},
-            ("sigma", "diffusion", "added_variance"),
+            ("sigma", "diffusion", "added_variance", "sigma_max", "T", "t_min"),
             {"sigma_min": sigma_min, "sigma_max": sigma_max},
         )
         self.T = self.schedule.T
@@ -227,11 +228,12 @@ class VE(AffineSDE):
 
     def log_mean_ratio(self, s: Time, t: Time) -> Tensor:
         """0."""
-        return torch.zeros_like(as_time(t) - as_time(s))
+        s, t = time_pair(s, t)
+        return torch.zeros_like(t - s)
 
     def transition_variance(self, s: Time, t: Time) -> Tensor:
         """sigma(t)^2 - sigma(s)^2."""
-        return self.schedule.added_variance(as_time(s), as_time(t))
+        return self.schedule.added_variance(*time_pair(s, t))
 
     @property
     def prior_std(self) -> float:
@@ -240,7 +242,7 @@ class VE(AffineSDE):
 
     def reverse_diffusion_coefficients(self, t: Time, t_next: Time) -> Coefficients:
         """A = 1, B = sigma(t)^2 - sigma(t_next)^2, C = sqrt(B) (Song et al. 2021, appendix E)."""
-        t, t_next = as_time(t), as_time(t_next)
+        t, t_next = time_pair(t, t_next)
         variance = self.schedule.added_variance(t_next, t)
         return torch.ones_like(variance), variance, variance.sqrt()
 
@@ -249,7 +251,7 @@ class VE(AffineSDE):
 
         Song et al. 2021, appendix F.
         """
-        t, t_next = as_time(t), as_time(t_next)
+        t, t_next = time_pair(t, t_next)
         variance = self.schedule.added_variance(t_next, t)
         back = self.schedule.sigma(t_next) / self.schedule.sigma(t)
         return torch.ones_like(variance), variance, variance.sqrt() * back

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sdekit.sde.base import SDE
-from sdekit.sde.parameters import positive_time
+from sdekit.sde.parameters import event_sum, positive_number
 
 
 @final
@@ -25,8 +25,8 @@ class DoubleWell(SDE):
     noise_type = "additive"
 
     def __init__(self, height: Any = 1.0, temperature: Any = 1.0) -> None:
-        self.height = positive_time("height", height)
-        self.temperature = positive_time("temperature", temperature)
+        self.height = positive_number("height", height)
+        self.temperature = positive_number("temperature", temperature)
 
     def potential(self, x: Tensor) -> Tensor:
         """U of each component, of x's shape."""
@@ -42,7 +42,7 @@ class DoubleWell(SDE):
 
     def log_density(self, x: Tensor) -> Tensor:
         """Log of the stationary density up to a constant, in nats, summed over the event: (B,)."""
-        return -self.potential(x).flatten(1).sum(1) / self.temperature
+        return -event_sum(self.potential(x)) / self.temperature
 
     def stationary_score(self, x: Tensor) -> Tensor:
         """Gradient of ``log_density``: -U'(x) / temperature, of x's shape."""

@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand
+from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand, time_pair
 from sdekit.sde.parameters import parameter
 
 
@@ -79,7 +79,8 @@ class MatrixOU(SDE):
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean (B, D), std (B, D) and covariance (B, D, D) of x_t given x_s = x, for s <= t."""
         self._check(x)
-        tau = as_time(t, x) - as_time(s, x)
+        s, t = time_pair(s, t, x)
+        tau = t - s
         expand(tau, x)  # one entry a sample, or one for all
         phi, cov = self._propagate(tau.to(device=x.device, dtype=torch.float64))
         phi, mu = phi.to(x.dtype), self.mu.to(x)
@@ -92,7 +93,7 @@ class MatrixOU(SDE):
 
         P(s) e^{-A^T (t - s)} for s <= t, and the transpose of that with s and t swapped otherwise.
         """
-        s, t = as_time(s).double(), as_time(t).double()
+        s, t = (v.double() for v in time_pair(s, t, self.A.double()))
         if s.ndim or t.ndim:
             raise ValueError("covariance takes one time and another: numbers or 0-d tensors")
         first, last = torch.minimum(s, t), torch.maximum(s, t)
@@ -121,7 +122,9 @@ class MatrixOU(SDE):
         a, sigma = self.A.to(tau), self.sigma.to(tau)
         root = sigma.diag() if sigma.ndim == 1 else sigma
         d = a.shape[0]
-        size = float((torch.linalg.matrix_norm(a.detach(), 1) * tau.detach().abs().max()).item())
+        # An empty batch has no largest time.
+        longest = tau.detach().abs().max() if tau.numel() else tau.new_zeros(())
+        size = float(torch.linalg.matrix_norm(a.detach(), 1) * longest)
         doublings = max(0, math.ceil(math.log2(size))) if size > 1.0 else 0
         block = torch.cat(
             [
@@ -139,7 +142,7 @@ class MatrixOU(SDE):
         return phi, 0.5 * (cov + cov.mT)
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != 2 or x.shape[1:] != self.event_shape:
+        if check_batched(x).ndim != 2 or x.shape[1:] != self.event_shape:
             raise ValueError(
                 f"MatrixOU has {self.event_shape[0]} components: x must have shape "
                 f"(B, {self.event_shape[0]}), got {tuple(x.shape)}"

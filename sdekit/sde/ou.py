@@ -9,7 +9,14 @@ from torch import Tensor
 
 from sdekit.sde.affine import AffineSDE
 from sdekit.sde.base import Time, as_time
-from sdekit.sde.parameters import Parameter, at, parameter, phi1, positive_time, shared_event_shape
+from sdekit.sde.parameters import (
+    Parameter,
+    at,
+    parameter,
+    phi1,
+    positive_number,
+    shared_event_shape,
+)
 
 
 @final
@@ -33,7 +40,7 @@ class OU(AffineSDE):
         self.sigma: Parameter = parameter("sigma", sigma, minimum=0.0)
         self.event_shape = shared_event_shape(theta=self.theta, mu=self.mu, sigma=self.sigma)
         self.offset = self.mu
-        self.T = positive_time("T", T)
+        self.T = positive_number("T", T)
         self.t_min, self.t_min_likelihood = 1e-3 * self.T, 1e-5 * self.T
 
     def drift_rate(self, t: Time) -> Tensor:
@@ -48,12 +55,12 @@ class OU(AffineSDE):
 
     def log_mean_ratio(self, s: Time, t: Time) -> Tensor:
         """-theta (t - s)."""
-        (tau,) = self._aligned(as_time(t) - as_time(s))
+        tau = self._elapsed(s, t)
         return -at(self.theta, tau) * tau
 
     def transition_variance(self, s: Time, t: Time) -> Tensor:
         r"""sigma^2 tau \phi_1(-2 theta tau)."""
-        (tau,) = self._aligned(as_time(t) - as_time(s))
+        tau = self._elapsed(s, t)
         return at(self.sigma, tau) ** 2 * tau * phi1(-2.0 * at(self.theta, tau) * tau)
 
     @property
@@ -80,7 +87,7 @@ class Brownian(AffineSDE):
     def __init__(self, sigma: Any = 1.0, *, T: Any = 1.0) -> None:
         self.sigma: Parameter = parameter("sigma", sigma, minimum=0.0)
         self.event_shape = shared_event_shape(sigma=self.sigma)
-        self.T = positive_time("T", T)
+        self.T = positive_number("T", T)
         self.t_min, self.t_min_likelihood = 1e-3 * self.T, 1e-5 * self.T
 
     def drift_rate(self, t: Time) -> Tensor:
@@ -95,10 +102,9 @@ class Brownian(AffineSDE):
 
     def log_mean_ratio(self, s: Time, t: Time) -> Tensor:
         """0."""
-        (tau,) = self._aligned(as_time(t) - as_time(s))
-        return torch.zeros_like(tau)
+        return torch.zeros_like(self._elapsed(s, t))
 
     def transition_variance(self, s: Time, t: Time) -> Tensor:
         """sigma^2 (t - s)."""
-        (tau,) = self._aligned(as_time(t) - as_time(s))
+        tau = self._elapsed(s, t)
         return at(self.sigma, tau) ** 2 * tau

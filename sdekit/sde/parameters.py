@@ -47,7 +47,7 @@ def parameter(
     return value if isinstance(given, Tensor) else float(value)
 
 
-def positive_time(name: str, given: Any) -> float:
+def positive_number(name: str, given: Any) -> float:
     """``given`` as a finite float above zero; raises TypeError or ValueError otherwise."""
     value = parameter(name, given, minimum=0.0, strict=True)
     if isinstance(value, Tensor) and value.ndim > 0:
@@ -72,9 +72,29 @@ def shared_event_shape(**given: Parameter) -> tuple[int, ...] | None:
     raise ValueError(f"per component parameters must have one common event shape, got {listed}")
 
 
+def check_event(owner: str, own: tuple[int, ...] | None, x: Tensor) -> None:
+    """Raises ValueError if x (B, D...) does not fit per component parameters of event shape own."""
+    if own is None:
+        return
+    event = tuple(x.shape[1:])
+    fits = len(own) == len(event) and all(p in (1, d) for p, d in zip(own, event, strict=True))
+    if not fits:
+        raise ValueError(
+            f"{owner} has parameters for events of shape {own}, but x has shape "
+            f"{tuple(x.shape)}, that is events of shape {event}: they must agree"
+        )
+
+
 def at(value: Parameter, t: Tensor) -> Parameter:
     """A parameter in the dtype and on the device of ``t``; floats stay floats."""
     return value.to(dtype=t.dtype, device=t.device) if isinstance(value, Tensor) else value
+
+
+def shifted(x: Tensor, by: Parameter) -> Tensor:
+    """x + by; x itself if ``by`` is the number 0."""
+    if isinstance(by, float) and by == 0.0:
+        return x
+    return x + at(by, x)
 
 
 def phi1(x: Tensor) -> Tensor:
@@ -94,3 +114,8 @@ def phi1(x: Tensor) -> Tensor:
 def log_normal_density(residual: Tensor, std: Tensor) -> Tensor:
     """Value of log N(residual; 0, std^2) of each component, in nats."""
     return -0.5 * ((residual / std).square() + math.log(2 * math.pi)) - std.log()
+
+
+def event_sum(values: Tensor) -> Tensor:
+    """The sum over the event of each sample: (B, D...) to (B,), and (B,) as it is."""
+    return values.flatten(1).sum(1) if values.ndim > 1 else values

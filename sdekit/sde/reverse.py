@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from sdekit.sde.base import SDE, check_output
+from sdekit.sde.parameters import event_sum
 
 Score = Callable[[Tensor, Tensor], Tensor]
 NoiseDivergence = Literal["exact", "elementwise", "zero"]
@@ -137,7 +138,7 @@ def _reverse_drift(reverse: Any, weight: float, t: Tensor, x: Tensor) -> Tensor:
     g = sde.diffusion(t, x)
     if noise == "scalar":
         g = g.expand_as(x)
-        inner = (g * score).flatten(1).sum(1).view(-1, *([1] * (x.ndim - 1)))
+        inner = event_sum(g * score).view(-1, *([1] * (x.ndim - 1)))
         pull = g * inner
     else:
         pull = g.square() * score
@@ -162,7 +163,7 @@ def _noise_divergence(sde: Any, noise: str, how: NoiseDivergence, t: Tensor, x: 
         return 2.0 * g_of(x) * diagonal
     g = g_of(x)
     along = _directional(g_of, x, g)[1]
-    trace = diagonal.flatten(1).sum(1).view(-1, *([1] * (x.ndim - 1)))
+    trace = event_sum(diagonal).view(-1, *([1] * (x.ndim - 1)))
     return along + g * trace
 
 
@@ -181,7 +182,7 @@ def _jacobian_diagonal(function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
 
     def entry(direction: Tensor) -> Tensor:
         slope = _directional(function, x, direction.expand_as(x))[1]
-        return (slope * direction).flatten(1).sum(1)
+        return event_sum(slope * direction)
 
     entries: Tensor = vmap(entry, out_dims=1)(basis)
     return entries.view_as(x)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.parameters import positive_time
+from sdekit.sde.parameters import positive_number
 
 
 class BetaSchedule(Protocol):
@@ -39,8 +39,8 @@ class LinearBeta:
     """
 
     def __init__(self, beta_min: Any = 0.1, beta_max: Any = 20.0) -> None:
-        self.beta_min = positive_time("beta_min", beta_min)
-        self.beta_max = positive_time("beta_max", beta_max)
+        self.beta_min = positive_number("beta_min", beta_min)
+        self.beta_max = positive_number("beta_max", beta_max)
         if self.beta_min > self.beta_max:
             raise ValueError(f"beta_min must not be above beta_max, got {beta_min} > {beta_max}")
 
@@ -91,8 +91,8 @@ class CosineBeta:
     """
 
     def __init__(self, s: Any = 0.008, beta_clip: Any = 999.0) -> None:
-        self.s = positive_time("s", s)
-        self.beta_clip = positive_time("beta_clip", beta_clip)
+        self.s = positive_number("s", s)
+        self.beta_clip = positive_number("beta_clip", beta_clip)
         self._rate = math.pi / (1.0 + self.s)
         self._start = 0.5 * self._rate * self.s
         if self.beta_clip <= self._rate * math.tan(self._start):
@@ -158,8 +158,8 @@ class GeometricSigma:
     t_min = 1e-5
 
     def __init__(self, sigma_min: Any = 0.01, sigma_max: Any = 50.0) -> None:
-        self.sigma_min = positive_time("sigma_min", sigma_min)
-        self.sigma_max = positive_time("sigma_max", sigma_max)
+        self.sigma_min = positive_number("sigma_min", sigma_min)
+        self.sigma_max = positive_number("sigma_max", sigma_max)
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min must be below sigma_max, got {sigma_min} >= {sigma_max}")
         self._rate = math.log(self.sigma_max / self.sigma_min)
@@ -185,8 +185,8 @@ class IdentitySigma:
     """
 
     def __init__(self, sigma_min: Any = 0.002, sigma_max: Any = 80.0) -> None:
-        self.sigma_min = self.t_min = positive_time("sigma_min", sigma_min)
-        self.sigma_max = self.T = positive_time("sigma_max", sigma_max)
+        self.sigma_min = self.t_min = positive_number("sigma_min", sigma_min)
+        self.sigma_max = self.T = positive_number("sigma_max", sigma_max)
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min must be below sigma_max, got {sigma_min} >= {sigma_max}")
 

@@ -51,8 +51,8 @@ class Checkpoint:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint; an old file at ``path`` is replaced only by a whole new one.
 
-    Raises TypeError for an equation that has no name (see ``sdekit.train.spec``) or ``info`` that
-    is no JSON, OSError if the file cannot be written.
+    Raises TypeError for an equation that has no name (see ``sdekit.train.spec``), TypeError or
+    ValueError for ``info`` that is no JSON, OSError, naming ``path``, if it cannot be written.
     """
     transform = checkpoint.transform
     header = {
@@ -112,6 +112,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write the whole of ``data`` to ``path`` or leave what was there; raises OSError."""
     if path.is_dir():
         raise IsADirectoryError(21, "is a folder, not a file", str(path))
+    try:
+        _write_beside(path, data)
+    except OSError as error:
+        # It names the temporary file, or none: the user knows ``path``.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    """``data`` into a temporary file in the same folder, which then takes the place of ``path``."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -88,7 +88,7 @@ def train(
         on_step: called with (steps done, fraction of the way, loss) after each step.
 
     Raises ValueError for a budget that is missing or not positive and numbers out of their range,
-    ArithmeticError if the loss leaves the finite numbers (the averaged weights up to there are
+    ArithmeticError if the loss or the averaged weights leave the finite numbers (the weights are
     then not written into ``net``).
     """
     if steps is None and seconds is None:
@@ -144,6 +144,11 @@ def train(
         way = max(by_steps, by_clock)
         if on_step is not None:
             on_step(done, min(way, 1.0), value)
+    # The last step changes the weights after the last loss: no loss tells what became of them.
+    if not all(bool(w.isfinite().all()) for w in average.average):
+        raise ArithmeticError(
+            f"the weights left the finite numbers by step {done}: write a smaller lr than {lr:g}"
+        )
     average.copy_to_module()
     net.eval()
     tail = losses[-max(1, done // 10) :]

@@ -32,9 +32,10 @@ class TimeSampler:
     (Kingma et al. 2021), which fits the weighting "likelihood"; "lognormal", l normal with ``mean``
     and ``std`` (Karras et al. 2022), cut at the ends, which fits the weighting of that name.
 
-    The u of a batch are stratified, u_i = (i + v) / B with one v a step: the mean over a batch then
-    integrates a smooth h with an error of order 1 / B, instead of 1 / sqrt(B) (Kingma et al. 2021,
-    appendix I.1).
+    The u of a batch are stratified, u_i = v + i / B modulo 1 with one v a step: the mean over a
+    batch then integrates a smooth h with an error of order 1 / B, instead of 1 / sqrt(B) (Kingma et
+    al. 2021, appendix I.1). Each u_i is uniform on all of [0, 1), so that every place in the batch
+    sees every time.
 
     Raises TypeError for an SDE that is not affine, ValueError unless 0 < t_min < T, for an unknown
     proposal, or for a law of the level with parameters per component (there is no one level then).
@@ -77,8 +78,8 @@ class TimeSampler:
         """Times (n,) and their factors w (n,), both float64; ``step`` names the draw."""
         n = check_int_range("n", n, 1, 1 << 31)
         z = sdekit_kernels.normal((1,), seed=seed, stream=TIME_STREAM, step=step)
-        u = (torch.arange(n, dtype=torch.float64) + torch.special.ndtr(z.double())) / n
-        return self.quantile(u)
+        v = torch.special.ndtr(z.double())
+        return self.quantile((v + torch.arange(n, dtype=torch.float64) / n).remainder(1.0))
 
     def quantile(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Q(u) and w(u) for u in [0, 1], float64."""

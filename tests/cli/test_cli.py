@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from sdekit.cli import main
+from sdekit.cli.report import mean_and_error
 from sdekit.train import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +137,41 @@ def test_demo_writes_everything(run, tmp_path: Path) -> None:
         assert word in result.out
 
 
+@pytest.mark.parametrize(
+    ("options", "steps", "seconds"),
+    [
+        ((), None, 80.0),
+        (("--train-steps", 7), 7, None),
+        (("--seconds", 9), None, 9.0),
+        (("--train-steps", 7, "--seconds", 9), 7, 9.0),
+    ],
+)
+def test_demo_by_steps_alone_leaves_the_clock_out(
+    run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[object, ...],
+    steps: int | None,
+    seconds: float | None,
+) -> None:
+    given = {}
+
+    def fit(*_: object, **budget: object) -> None:
+        given.update(budget)
+        raise ArithmeticError("far enough")
+
+    monkeypatch.setattr("sdekit.cli.demo.fit_digits", fit)
+    one_line(run("demo", "--out", tmp_path / "d", *options), 1, "far enough")
+    assert given["steps"] == steps and given["seconds"] == seconds
+
+
+def test_means_say_what_they_leave_out() -> None:
+    assert mean_and_error(torch.tensor([1.0, 3.0])) == "2.000 ± 1.000"
+    assert mean_and_error(torch.tensor([1.0, torch.nan, 3.0])) == "2.000 ± 1.000 (1 failed)"
+    assert mean_and_error(torch.tensor([1.5])) == "1.500"
+    assert mean_and_error(torch.tensor([torch.nan])) == "none (1 failed)"
+
+
 def test_wrong_names_and_numbers(run, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     png = tmp_path / "a.png"
@@ -151,6 +187,7 @@ def test_wrong_names_and_numbers(run, model: Path, tmp_path: Path) -> None:
     one_line(run("train", "--steps", 3, "--out", tmp_path / "m.pt"), 2, ".safetensors")
     one_line(run("train", "--speed", "3"), 2, "--speed", "--help")
     one_line(run("sample", model, "-n", 0, "--out", png), 2, "images")
+    one_line(run("sample", model, "-n", 2501, "--out", png), 2, "too many", ".npy")
     one_line(run("sample", model, "--steps", 0, "--out", png), 2, "steps")
     one_line(run("sample", model, "--steps", 3, "--out", png), 2, "steps=")
     one_line(run("sample", model, "--snr", 0, "--out", png), 2, "snr")
@@ -163,6 +200,7 @@ def test_wrong_names_and_numbers(run, model: Path, tmp_path: Path) -> None:
     one_line(run("likelihood", model, "--tolerance", 0), 2, "rtol")
     one_line(run("demo", "--test", 298, "--out", tmp_path / "d"), 2, "297")
     one_line(run("demo", "--steps", 0, "--out", tmp_path / "d"), 2, "--steps")
+    one_line(run("demo", "--train-steps", 0, "--out", tmp_path / "d"), 2, "--train-steps")
     # Said before the training, which would take 80 s.
     one_line(run("demo", "--flow-steps", 3, "--out", tmp_path / "d"), 2, "steps=")
     one_line(run("dance"), 2, "dance")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 import torch
 
 from sdekit import viz
@@ -30,3 +32,30 @@ def test_pictures_are_the_same_again(tmp_path: Path) -> None:
     first = viz.ou_band(tmp_path / "a.png", paths=4, steps=20)
     again = viz.ou_band(tmp_path / "b.png", paths=4, steps=20)
     assert first.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize(("count", "columns"), [(3, 10), (100, 10), (1000, 32)])
+def test_every_pixel_of_every_image_is_seen(tmp_path: Path, count: int, columns: int) -> None:
+    from matplotlib.image import imread
+
+    path = tmp_path / "grid.png"
+    viz.image_grids(path, {"a": torch.zeros(count, 8, 8)}, columns=columns, limits=(0, 16))
+    height, width = imread(path).shape[:2]
+    wide = min(count, columns)
+    # 0.31 inches of 150 dots for an image of 8 pixels and its frame: 4 dots a pixel and more.
+    assert width >= 4 * (9 * wide + 1) and height >= 4 * (9 * -(-count // wide) + 1)
+
+
+def test_an_old_picture_survives_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "h.png"
+    path.write_bytes(b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left.*h\.png"):
+        viz.likelihood_histogram(path, {"digits": torch.ones(3)})
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

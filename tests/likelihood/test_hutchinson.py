@@ -115,6 +115,26 @@ def test_chunks_and_modes_agree(derivative, chunk):
     torch.testing.assert_close(forms, quadratic, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("derivative", ["forward", "reverse"])
+def test_divergence_of_odd_shapes(derivative):
+    def of(x, field=torch.sin, **options):
+        return field_divergence(field, x, derivative=derivative, **options)
+
+    empty, x = torch.zeros(0, 3), torch.ones(4, 3)
+    value, div = of(empty)
+    assert value.shape == (0, 3) and div.shape == (0, 1)
+    assert of(empty, probes=draw_probes(2, empty))[1].shape == (0, 2)
+    for wrong in (torch.ones(5, 3), torch.ones(5, 1, 3), torch.ones(0, 4, 3)):
+        with pytest.raises(ValueError, match=r"probes must have the shape \(n, B, D...\)"):
+            of(x, probes=wrong)
+    for none in (torch.zeros(3), torch.zeros(3, 0)):
+        with pytest.raises(ValueError, match="D >= 1"):
+            of(none)
+    # Times the directions it would broadcast, to a number that looks like an answer.
+    with pytest.raises(ValueError, match=r"field returned shape \(4, 1\)"):
+        of(x, lambda x: x[:, :1])
+
+
 class NoForward(torch.autograd.Function):
     """x^2 / 2 without a forward-mode derivative."""
 

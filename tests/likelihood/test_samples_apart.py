@@ -150,6 +150,7 @@ def test_empty_batch():
         ({"t_min": 1.0}, ValueError, "t_min < t_max"),
         ({"t_min": -0.1}, ValueError, "t_min < t_max"),
         ({"t_max": math.inf}, ValueError, "t_min < t_max"),
+        ({"t_max": 0.5}, ValueError, "law at T = 1, but t_max is 0.5: write .*prior=p"),
         ({"prior": 3}, TypeError, "log_prob"),
         ({"prior": torch.distributions.Normal(0.0, 1.0)}, ValueError, "one number a sample"),
         ({"transform": 255}, TypeError, "DataTransform"),

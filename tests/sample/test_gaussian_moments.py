@@ -127,6 +127,30 @@ def test_snr_corrector_with_many_components(name, first, norm):
     assert abs(float(x.var(1).mean()) - var) < var_tolerance
 
 
+@pytest.mark.parametrize(("norm", "inflated"), [("sample", True), ("batch", False)])
+def test_snr_corrector_with_few_components_inflates_the_variance(norm, inflated):
+    # The docstring's (1 + 2 / D)^2. The law is N(0, 1) at all times, the chain forgets its start at
+    # a rate of 2 eps = 4 alpha snr^2 = 0.04 alpha a step, and its finite steps add O(snr^2).
+    d, n, snr = 8, 4000, 0.1
+    sde = SDES["vp"]
+    x = sample(
+        sde,
+        Gaussian(0.0, 1.0, sde),
+        (n, d),
+        steps=400,
+        predictor="none",
+        corrector="langevin",
+        snr=snr,
+        norm=norm,
+        denoise=False,
+        seed=4,
+    ).double()
+    want = (1 + 2 / d) ** 2 if inflated else 1.0
+    # 5 standard errors of the mean of n |x|^2, each of relative variance 2 / D for a normal; 3 / D
+    # leaves room for the law that the chain ends in.
+    assert abs(float(x.square().mean()) / want - 1) < 5 * np.sqrt(3 / (n * d)) + 2 * snr**2
+
+
 def test_the_correctors_alpha_at_the_last_level():
     # One more step as long as the last, cut at 0: with N = 1000 that is Song et al.'s beta_1 / N.
     law = case("vp", 1)[1]

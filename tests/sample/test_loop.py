@@ -8,10 +8,12 @@ from itertools import pairwise
 import pytest
 import torch
 from sdekit_kernels import normal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdekit.noise import keys
 from sdekit.sample import sample
 from sdekit.score import MLP, Gaussian, GaussianMixture
+from sdekit.sde import OU
 from tests.sample.cases import PREDICTORS, SDES
 
 VP = SDES["vp"]
@@ -41,9 +43,11 @@ def test_batch_norms_tie_samples_together_by_name_only():
     assert not torch.allclose(alone, together, rtol=1e-3)
 
 
-def test_nothing_to_do_returns_the_prior():
+def test_nothing_to_do_returns_the_start():
     x = sample(VP, GAUSS, (5, 3), predictor="none", steps=3, seed=2)
     assert torch.equal(x, normal((5, 3), seed=2, stream=keys.PRIOR))
+    again = sample(VP, GAUSS, (5, 3), predictor="none", steps=3, x_init=x)
+    assert torch.equal(again, x) and again.data_ptr() != x.data_ptr()
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 2, 4, 4)])
@@ -169,9 +173,37 @@ def test_the_function_hides_the_package_and_imports_still_find_it():
     assert sys.modules["sdekit.sample"].polynomial_times is polynomial_times
 
 
+class Conversions(TorchDispatchMode):
+    """Counts copies of tensors to another dtype or device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("corrector", ["none", "annealed"])
+def test_offsets_are_moved_before_the_loop(corrector):
+    # mu lies on the CPU in float64: on a GPU every copy of it would wait for the device.
+    sde = OU([0.5, -0.3], [0.7, 0.1], [0.9, 1.2])
+    counts = []
+
+    def score(t, x):
+        counts.append(counter.count)
+        return -x
+
+    with Conversions() as counter:
+        sample(sde, score, (4, 2), corrector=corrector, steps=5, return_info=True, path_points=3)
+    assert counts[0] > 0 and counts == [counts[0]] * len(counts)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("corrector", ["none", "langevin", "annealed"])
-def test_the_loop_never_waits_for_the_gpu(corrector):
+@pytest.mark.parametrize("sde", [VP, OU(1.3, torch.ones(3, 8, 8), 0.9)], ids=["vp", "ou_offsets"])
+def test_the_loop_never_waits_for_the_gpu(sde, corrector):
     def score(t, x):
         if watched:
             torch.cuda.set_sync_debug_mode("error")
@@ -179,10 +211,10 @@ def test_the_loop_never_waits_for_the_gpu(corrector):
 
     how = {"corrector": corrector, "device": "cuda", "return_info": True, "path_points": 3, **FEW}
     watched: list[bool] = []
-    sample(VP, score, (64, 3, 8, 8), **how)  # compiles the kernels
+    sample(sde, score, (64, 3, 8, 8), **how)  # compiles the kernels
     watched.append(True)
     try:
-        x, info = sample(VP, score, (64, 3, 8, 8), **how)
+        x, info = sample(sde, score, (64, 3, 8, 8), **how)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert info.backend == "triton" and bool(torch.isfinite(x).all())

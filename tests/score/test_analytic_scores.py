@@ -130,6 +130,7 @@ def test_event_shapes_and_dtypes():
     everywhere = Gaussian(0.5, 2.0, sde)
     assert everywhere(t, x).shape == x.shape
     assert everywhere(t.float(), x.float()).dtype == torch.float32
+    assert everywhere.log_prob(0.3, x[:, 0, 0]).shape == (3,)
     assert square(t[:0], x[:0]).shape == (0, 2, 2)
     assert GaussianMixture(MEANS, STDS, WEIGHTS, sde)(t[:0], x[:0, 0]).shape == (0, 2)
 

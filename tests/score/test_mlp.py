@@ -127,6 +127,9 @@ def test_bad_input_says_what_is_needed():
         MLP((2,), sde=None)
     with pytest.raises(ValueError, match="width"):
         MLP((2,), 0, sde=VP())
+    for event_shape in (3, ()):
+        with pytest.raises(TypeError, match=r"write \(D,\)"):
+            MLP(event_shape, sde=VP())
     with pytest.raises(ValueError, match="data_std"):
         MLP((2,), sde=VP(), data_std=0.0)
     assert net(torch.ones(0), torch.ones(0, 2, 3)).shape == (0, 2, 3)

@@ -100,3 +100,30 @@ def test_wrong_networks_are_refused(adapt):
 def test_edm_refuses_levels_that_differ_by_component():
     with pytest.raises(ValueError, match="use from_x0"):
         from_edm(lambda x, sigma: x, OU([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("name", ["subvp", "ve"])
+def test_float16_keeps_the_score_where_the_variance_underflows(name):
+    # At t_min the std is 1.1e-4 (subVP), 1.3e-4 (VE): float16 has no square of these, only 0.
+    sde = SDES[name]
+    t, x = torch.tensor(sde.t_min), torch.zeros(1, 1, dtype=torch.float16)
+    x0 = torch.full_like(x, 1e-6)
+    want = x0.double() / sde.std(t).double().square()
+    for score in (from_x0(lambda t, x: x0, sde), from_edm(lambda x, level: x0, sde)):
+        # x0 and std are subnormal or nearly: 6e-8 apart, a twentieth of x0 and 5e-4 of std.
+        torch.testing.assert_close(score(t, x).double(), want, rtol=2e-2, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_edm_level_is_not_rounded_to_half_precision(dtype):
+    seen = []
+
+    def denoiser(x, level):
+        seen.append(level)
+        return x
+
+    sde, t = VE("edm"), torch.tensor(0.997, dtype=DOUBLE)
+    from_edm(denoiser, sde)(t.float() if dtype != DOUBLE else t, torch.ones(1, 1, dtype=dtype))
+    wanted = DOUBLE if dtype == DOUBLE else torch.float32
+    assert seen[0].dtype == wanted
+    torch.testing.assert_close(seen[0], t.to(wanted), rtol=1e-6, atol=0.0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from sdekit.sde import OU, VE, VP, Brownian, CosineBeta, SubVP
+from sdekit.sde import OU, VE, VP, Brownian, CosineBeta, LinearBeta, SubVP
 
 DOUBLE = torch.float64
 SDES = {
@@ -206,6 +206,7 @@ def test_prior(name):
     assert torch.equal(tail, draws[13:20])
 
 
+HALF = torch.tensor(0.5)
 BAD = [
     (lambda: OU(sigma=-1.0), ValueError, "sigma must be 0 or more"),
     (lambda: OU(theta=float("nan")), ValueError, "theta must be finite"),
@@ -232,6 +233,12 @@ BAD = [
     (lambda: VP().marginal(0.5, [1.0]), TypeError, "torch.Tensor"),
     (lambda: VP().marginal(0.5, torch.ones(2, 4, dtype=torch.long)), TypeError, "floating-point"),
     (lambda: VP().marginal(0.5, torch.tensor(1.0)), ValueError, "0-d"),
+    (lambda: OU([1.0, 2.0]).drift(torch.ones(3), torch.ones(1, 2)), ValueError, "first axis"),
+    (lambda: OU([1.0, 2.0]).marginal(torch.ones(3), torch.ones(4, 2)), ValueError, "first axis"),
+    (lambda: VP().drift(0.5, torch.ones(2, 4).long()), TypeError, "x must be a floating-point"),
+    (lambda: VP().drift(HALF, torch.ones(2, 4).long()), TypeError, "x must be a floating-point"),
+    (lambda: VP().marginal(torch.ones(2, device="meta"), torch.ones(2, 4)), ValueError, "on meta"),
+    (lambda: VE(LinearBeta()), TypeError, "sigma_max, T, t_min"),
 ]
 
 
@@ -244,3 +251,34 @@ def test_bad_input_says_what_is_needed(call, error, says):
 def test_empty_batch():
     law = VP().marginal(torch.ones(0), torch.ones(0, 3))
     assert law.mean.shape == law.std.shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", SDES)
+def test_a_number_of_time_is_not_rounded_to_half_precision(name, dtype):
+    # 0.997 in bfloat16 is 0.99609: VE's std there would be 1 % off, three roundings of 2^-8.
+    sde, t = SDES[name], 0.997 * SDES[name].T
+    x = torch.full((1, 1), 2.0, dtype=dtype)
+    law, want = sde.marginal(t, x), sde.marginal(t, x.double())
+    assert law.mean.dtype == law.std.dtype == dtype
+    # Std is rounded once, the mean in three products and sums of numbers up to 2.
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(law.std.double(), want.std, rtol=eps, atol=0.0)
+    torch.testing.assert_close(law.mean.double(), want.mean, rtol=3 * eps, atol=6 * eps)
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_a_number_takes_the_other_times_precision(name):
+    # 0.1 in float32 is 1.5e-9 off.
+    sde, t = SDES[name], torch.tensor(0.3, dtype=DOUBLE)
+    s = torch.tensor(0.1, dtype=DOUBLE)
+    for law in (sde.transition_variance, sde.log_mean_ratio, sde.covariance):
+        torch.testing.assert_close(law(0.1, t), law(s, t), rtol=1e-14, atol=0.0)
+    for steps in (sde.reverse_diffusion_coefficients, sde.ancestral_coefficients):
+        for got, want in zip(steps(t, 0.299), steps(t, t - 0.001), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-12, atol=0.0)
+
+
+def test_samples_without_event_axes():
+    sde, x = OU(1.3, 0.7, 0.9), torch.tensor([0.5, -1.0], dtype=DOUBLE)
+    torch.testing.assert_close(sde.prior_log_prob(x), sde.prior_log_prob(x.view(2, 1)))

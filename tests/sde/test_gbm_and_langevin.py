@@ -65,6 +65,17 @@ def test_gbm_refuses_what_does_not_fit():
         GBM(0.0, -0.1)
     with pytest.raises(ValueError, match="they must agree"):
         GBM([0.1, 0.2]).drift(0.0, torch.ones(4, 3))
+    with pytest.raises(TypeError, match="write torch"):
+        GBM().transition(0.0, 1.0, [1.0])
+
+
+def test_samples_without_event_axes():
+    x, y = torch.tensor([2.0, 1.0]), torch.tensor([2.5, -1.0])
+    for call in (
+        lambda x, y: GBM(0.3, 0.6).transition_log_prob(0.0, 0.8, x, y),
+        lambda x, y: DoubleWell().log_density(x),
+    ):
+        torch.testing.assert_close(call(x, y), call(x.view(2, 1), y.view(2, 1)))
 
 
 def test_double_well_balances_in_its_stationary_law():

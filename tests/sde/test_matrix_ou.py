@@ -74,6 +74,14 @@ def test_two_time_covariance():
     s, t = torch.tensor(0.5, dtype=DOUBLE), torch.tensor(1.2, dtype=DOUBLE)
     torch.testing.assert_close(sde.covariance(s, t), want)
     torch.testing.assert_close(sde.covariance(t, s), want.mT)
+    torch.testing.assert_close(sde.covariance(0.5, 1.2), want, rtol=1e-12, atol=1e-14)
+
+
+def test_empty_batch():
+    sde, x = MatrixOU(A, MU, S), torch.zeros(0, 3)
+    for t in (0.5, torch.zeros(0)):
+        law = sde.marginal(t, x)
+        assert law.mean.shape == law.std.shape == (0, 3) and law.cov.shape == (0, 3, 3)
 
 
 def test_diagonal_matrix_is_the_elementwise_process():
@@ -105,6 +113,7 @@ BAD = [
     (lambda: MatrixOU(A * torch.inf), ValueError, "A must be finite"),
     (lambda: MatrixOU(A).drift(0.0, torch.ones(2, 4)), ValueError, r"shape \(B, 3\)"),
     (lambda: MatrixOU(A).marginal(torch.ones(3), torch.ones(2, 3)), ValueError, "first axis"),
+    (lambda: MatrixOU(A).transition(0.0, 1.0, [1.0]), TypeError, "torch.as_tensor"),
 ]
 
 

@@ -105,6 +105,15 @@ def test_flow_is_the_velocity_of_probability(noise_type, mode):
         torch.testing.assert_close(anderson[b], sde.drift(t, x[b]) - 2 * half)
 
 
+def test_samples_without_event_axes_and_empty_batches():
+    t = torch.tensor(0.3, dtype=DOUBLE)
+    x = torch.tensor([0.4, 1.2, -0.7], dtype=DOUBLE)
+    for how in ("exact", "elementwise"):
+        reverse = ReverseSDE(GBM(0.2, 0.5), lambda t, x: -x, noise_divergence=how)
+        torch.testing.assert_close(reverse.drift(t, x), reverse.drift(t, x.view(3, 1)).view(3))
+        assert reverse.drift(t, x[:0].view(0, 1)).shape == (0, 1)
+
+
 @pytest.mark.parametrize("how", ["exact", "elementwise"])
 def test_flow_of_gbm_moves_quantiles(how):
     mu, sigma, m0, s0 = 0.2, 0.5, 0.1, 0.3

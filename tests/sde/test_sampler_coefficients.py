@@ -85,6 +85,14 @@ def test_ancestral_step_keeps_the_law_of_one_point_exactly(name, t, t_next):
     torch.testing.assert_close(var, want.var, rtol=1e-12, atol=1e-12)
 
 
+def test_ancestral_step_of_a_component_without_noise_is_its_flow():
+    sde = OU(0.5, 0.0, [0.0, 0.9])
+    a, b, c = sde.ancestral_coefficients(number(0.9), number(0.5))
+    torch.testing.assert_close(a.squeeze(), number(math.exp(0.2)))
+    assert b[0, 0] == c[0, 0] == 0.0
+    close(c[0, 1:], OU(0.5, 0.0, 0.9).ancestral_coefficients(number(0.9), number(0.5))[2:])
+
+
 @pytest.mark.parametrize("name", SDES)
 def test_coefficients_converge_to_the_reverse_sde(name):
     # Reverse diffusion and ancestral steps are both (1 - a dt, g^2 dt, g sqrt(dt)) for dt -> 0.

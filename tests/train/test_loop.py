@@ -52,7 +52,7 @@ def test_training_finds_a_gaussian_score() -> None:
     data = torch.arange(64).repeat(16).view(-1, 1)
     net = MLP((1,), 32, 1, sde=sde, data_std=1.0)
     before = MLP((1,), 32, 1, sde=sde, data_std=1.0)
-    train(net, sde, data, transform, steps=300, batch=128, lr=5e-3, ema=0.95)
+    train(net, sde, data, transform, steps=1000, batch=128, lr=5e-3, ema=0.95)
     t = torch.tensor(0.5)
     x = torch.linspace(-1.5, 1.5, 31).view(-1, 1)
     # x_0 uniform on [-1, 1): variance 1/3, and alpha(1/2)^2 / 3 is small against sigma(1/2)^2.
@@ -60,7 +60,7 @@ def test_training_finds_a_gaussian_score() -> None:
     with torch.no_grad():
         error = (net(t, x) - want).abs().max()
         assert error < 0.25 * (before(t, x) - want).abs().max()
-        # Measured 0.01; the score there is up to 1.6.
+        # Measured 0.006 to 0.016 with 12 seeds; the score there is up to 1.6.
         assert error < 0.05
 
 
@@ -101,6 +101,12 @@ def test_a_loss_that_diverges_is_reported() -> None:
         net.outlet.bias.fill_(torch.inf)
     with pytest.raises(ArithmeticError, match="smaller lr"):
         train(net, VP(), torch.zeros(8, 4), DataTransform(5), steps=3)
+
+
+def test_weights_that_diverge_in_the_last_step_are_reported() -> None:
+    # 1e39 is infinite in float32, and the loss was taken before the step.
+    with pytest.raises(ArithmeticError, match="weights left the finite numbers by step 2"):
+        fit(steps=2, lr=1e39)
 
 
 def test_digits_are_split_once_and_for_all(digits: object) -> None:
