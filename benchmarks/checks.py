@@ -76,6 +76,80 @@ def ensemble_error(x: Tensor, expected: Moments) -> float:
     return moment_error((x.double() - expected.mean) / math.sqrt(expected.variance))
 
 
+class Reference(NamedTuple):
+    """Moments of each component that an ensemble should have, (D,) float64 each.
+
+    fourth: fourth central moment, from which the variance's standard error follows. paths: how many
+    they were estimated from; infinitely many if they are exact.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    fourth: Tensor
+    paths: float = math.inf
+
+
+def affine_reference(
+    start: Sequence[float],
+    steps: int,
+    shrink: float,
+    *,
+    shift: float = 0.0,
+    variance: tuple[float, float] = (0.0, 0.0),
+) -> Reference:
+    """Moments of x -> shrink x + shift + sqrt(v1 x^2 + v0) z after ``steps`` steps, exactly.
+
+    variance: (v1, v0). The fourth moment is a Gaussian's: so it is for v1 = 0, and for small v1 up
+    to a part of 8 v1 steps.
+    """
+    mean = torch.tensor(start, dtype=torch.float64)
+    spread = torch.zeros_like(mean)
+    by_state, alone = variance
+    for _ in range(steps):
+        spread = shrink**2 * spread + by_state * (spread + mean**2) + alone
+        mean = shrink * mean + shift
+    return Reference(mean, spread, 3.0 * spread**2)
+
+
+_ROWS = 1 << 22
+
+
+def ensemble_reference(x: Tensor) -> Reference:
+    """Moments of the ensemble x (n, D), summed in float64 by chunks that any memory holds."""
+    n = x.shape[0]
+    chunks = [x[i : i + _ROWS] for i in range(0, n, _ROWS)]
+    mean = sum((c.double().sum(0) for c in chunks), x.new_zeros((), dtype=torch.float64)) / n
+    centred = [_power_sums(c, mean) for c in chunks]
+    second, fourth = (sum(parts[1:], parts[0]) / n for parts in zip(*centred, strict=True))
+    return Reference(mean.cpu(), second.cpu() * n / max(n - 1, 1), fourth.cpu(), n)
+
+
+def _power_sums(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    square = (x.double() - mean).square_()
+    return square.sum(0), square.square_().sum(0)
+
+
+def distance(x: Tensor, expected: Reference, steps: int) -> float:
+    """How far the ensemble x (n, D) is from ``expected``: its worst moment, in standard errors.
+
+    Standard errors are those of ``expected``'s law, for x and for the estimate together. A mean is
+    also allowed the rounding of ``steps`` additions, which only ensembles of 10^8 paths can see.
+    """
+    found = ensemble_reference(x.detach())
+    share = 1.0 / found.paths + 1.0 / expected.paths
+    size = (expected.variance + expected.mean**2).sqrt()
+    rounding = UNIT_ROUNDOFF[x.dtype] * math.sqrt(steps) * size
+    mean_error = (expected.variance * share + rounding**2).sqrt()
+    variance_error = ((expected.fourth - expected.variance**2) * share).sqrt()
+    worst = torch.cat(
+        [
+            (found.mean - expected.mean).abs() / mean_error,
+            (found.variance - expected.variance).abs() / variance_error,
+        ]
+    )
+    return float(worst.max())
+
+
 def sampler_variance(
     predictor: Sequence[tuple[float, float, float]],
     corrector_alpha: Sequence[float] | None,

@@ -17,6 +17,8 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "NUMBA_THREADIN
 LOAD_BEFORE = os.getloadavg()
 
 Timer = Callable[..., None]
+LeaveOut = Callable[..., None]
+_LEFT_OUT: list[dict[str, Any]] = []
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
@@ -36,6 +38,23 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
     machine_info["openmp"] = ", ".join(f"{k}={v}" for k, v in waiting.items()) or "defaults"
 
 
+def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """What was not timed stands in the report too, with its reason."""
+    output_json["skipped"] = list(_LEFT_OUT)
+
+
+@pytest.fixture
+def leave_out(request: pytest.FixtureRequest) -> LeaveOut:
+    """leave_out(reason, group=..., contender=..., **more): skip the test, report why."""
+
+    def skip(reason: str, *, group: str, contender: str, **more: Any) -> None:
+        row = {"fullname": request.node.nodeid, "group": group, "contender": contender}
+        _LEFT_OUT.append({**row, "skipped": reason, **more})
+        pytest.skip(reason)
+
+    return skip
+
+
 @pytest.fixture
 def clock(benchmark: Any) -> Iterator[Timer]:
     """clock(run, group=..., contender=..., error=..., limit=..., what=..., work=..., unit=...).
@@ -44,6 +63,10 @@ def clock(benchmark: Any) -> Iterator[Timer]:
     or more, after two calls that compile and warm up. error, limit: the answer's error and what it
     may be; ``what`` says in which measure. work, unit: how many ``unit`` one call does. note: more
     that the table should say.
+
+    once: seconds of a call that was made already; then no other one is made to warm up, and
+    ``fewest`` rounds are enough. rounds: exactly so many calls, the first one among them. more: any
+    further entries of the row.
     """
 
     def timed(
@@ -58,6 +81,10 @@ def clock(benchmark: Any) -> Iterator[Timer]:
         unit: str,
         seconds: float = 0.8,
         note: str = "",
+        once: float | None = None,
+        fewest: int = 5,
+        rounds: int | None = None,
+        **more: Any,
     ) -> None:
         assert error <= limit, f"{contender}: {what} {error:.3g}, may be {limit:.3g}"
         benchmark.group = group
@@ -69,11 +96,15 @@ def clock(benchmark: Any) -> Iterator[Timer]:
             work=work,
             unit=unit,
             note=note,
+            **more,
         )
-        run()
-        once = _mean_seconds(run, 0.1 * seconds)
-        iterations = max(1, int(1e-3 / once))
-        rounds = min(200, max(5, int(seconds / (once * iterations))))
+        iterations = 1
+        if rounds is None:
+            if once is None:
+                run()
+                once = _mean_seconds(run, 0.1 * seconds)
+            iterations = max(1, int(1e-3 / once))
+            rounds = min(200, max(fewest, int(seconds / (once * iterations))))
         benchmark.pedantic(run, rounds=rounds, iterations=iterations)
 
     yield timed

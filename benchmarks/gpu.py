@@ -141,7 +141,7 @@ def main() -> int:
     if not arguments.dry_run and not torch.cuda.is_available():
         print("gpu.py: torch finds no CUDA or ROCm device here: nothing measured", file=sys.stderr)
         return 2
-    from benchmarks.device import bandwidth, correctness, loops
+    from benchmarks.device import bandwidth, correctness, loops, trajectories
     from benchmarks.device.context import Context
     from benchmarks.device.record import Record, file_name
 
@@ -165,11 +165,15 @@ def main() -> int:
                 130,
                 lambda limit: correctness.run_tests(context, record, limit - 2.0),
             ),
+            Section(trajectories.GOAL, trajectories.GOAL_TEXT, 30, plain(trajectories.goal)),
             Section(bandwidth.COPY, bandwidth.COPY_TEXT, 15, plain(bandwidth.copies)),
             Section(bandwidth.NOISE, bandwidth.NOISE_TEXT, 30, plain(bandwidth.noise)),
             Section(bandwidth.STEPS, bandwidth.STEPS_TEXT, 130, plain(bandwidth.steps)),
             Section(loops.LAUNCH, loops.LAUNCH_TEXT, 20, plain(loops.launch)),
             Section(loops.ENSEMBLE, loops.ENSEMBLE_TEXT, 30, plain(loops.ensemble)),
+            Section(
+                trajectories.SYSTEMS, trajectories.SYSTEMS_TEXT, 90, plain(trajectories.systems)
+            ),
             Section(loops.SAMPLER, loops.SAMPLER_TEXT, 40, plain(loops.sampler)),
             Section(bandwidth.COMPILED, bandwidth.COMPILED_TEXT, 60, plain(bandwidth.compiled)),
         ],

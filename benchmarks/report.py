@@ -10,26 +10,34 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 QUESTIONS = {
     "bench_noise": "Normals",
     "bench_steps": "One fused step",
-    "bench_ou": "An ensemble of paths",
+    "bench_trajectory": "An ensemble of paths",
+    "bench_systems": "Six equations, by the number of paths",
+    "bench_components": "Cost by the number of components",
+    "bench_compile": "The first call",
     "bench_sampler": "The sampler's loop",
     "bench_likelihood": "Log-likelihood",
 }
 
 
 def rows(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """One a measurement, in seconds; ``times`` is the rival's median over sdekit's."""
+    """One a measurement, in seconds; ``times`` is the rival's median over sdekit's.
+
+    What was left out has a row too, with its reason in ``skipped`` and no time.
+    """
     found = []
     for bench in data["benchmarks"]:
         stats, extra = bench["stats"], bench["extra_info"]
         found.append(
             {
-                "script": Path(bench["fullname"].split("::")[0]).stem,
+                "script": _script(bench),
                 "group": bench["group"],
                 **extra,
                 "median": stats["median"],
@@ -39,21 +47,37 @@ def rows(data: dict[str, Any]) -> list[dict[str, Any]]:
                 "rate": extra["work"] / stats["median"],
             }
         )
-    ours = {row["group"]: row["median"] for row in found if row["contender"] == "sdekit"}
+    ours = {_place(row): row["median"] for row in found if row["contender"] == "sdekit"}
     for row in found:
-        own = ours.get(row["group"])
+        own = ours.get(_place(row))
         row["times"] = None if own is None else row["median"] / own
+    for bench in data.get("skipped", []):
+        found.append({"script": _script(bench), **bench})
+        del found[-1]["fullname"]
     scripts = [*QUESTIONS, *sorted({row["script"] for row in found} - set(QUESTIONS))]
     groups = list(dict.fromkeys(row["group"] for row in found))
+    places = list(dict.fromkeys(row.get("at") for row in found))
+    contenders = list(dict.fromkeys(row["contender"] for row in found))
     found.sort(
         key=lambda row: (
             scripts.index(row["script"]),
             groups.index(row["group"]),
             row["contender"] != "sdekit",
+            contenders.index(row["contender"]) if "at" in row else 0,
             row["contender"],
+            places.index(row.get("at")),
         )
     )
     return found
+
+
+def _script(bench: dict[str, Any]) -> str:
+    return Path(bench["fullname"].split("::")[0]).stem
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What is compared with what: one case, or one cell of a sweep."""
+    return row["group"], row.get("at")
 
 
 def machine(data: dict[str, Any]) -> dict[str, Any]:
@@ -93,28 +117,32 @@ def markdown(about: dict[str, Any], table: list[dict[str, Any]]) -> str:
         "Written by `make bench`. Each answer was checked before the clock ran; its error stands "
         "beside its limit. All contenders of a table ran in one process with the same torch "
         "threads. Time: median of the rounds, and the interquartile range in parts of it. times: "
-        "how often sdekit's time goes into the contender's.",
+        "how often sdekit's time goes into the contender's. Peak memory: what the process had "
+        "resident at the most during one call, less what it had before it (inputs do not count, "
+        "results do).",
         "",
         *(f"- {key}: {value}" for key, value in about.items() if value is not None),
     ]
-    script = group = None
-    for row in table:
-        if row["script"] != script:
-            script = row["script"]
-            lines += ["", f"## {QUESTIONS.get(script, script)}"]
-        if row["group"] != group:
-            group = row["group"]
-            lines += ["", f"**{group}**", "", *_header(row)]
-        lines.append(_line(row))
+    script = None
+    for (name, group), members in groupby(table, key=lambda row: (row["script"], row["group"])):
+        if name != script:
+            script = name
+            lines += ["", f"## {QUESTIONS.get(name, name)}"]
+        lines += ["", f"**{group}**", ""]
+        own = list(members)
+        lines += _sweep(own) if "at" in own[0] else [*_header(own), *map(_line, own)]
     return "\n".join(lines) + "\n"
 
 
-def _header(row: dict[str, Any]) -> list[str]:
-    names = ["", "time", "spread", "times", f"{row['unit']} / s", "error (limit)", "", ""]
+def _header(table: list[dict[str, Any]]) -> list[str]:
+    unit = next((row["unit"] for row in table if "unit" in row), "work")
+    names = ["", "time", "spread", "times", f"{unit} / s", "error (limit)", "", ""]
     return ["| " + " | ".join(names) + " |", "| --- |" + " ---: |" * 5 + " --- | --- |"]
 
 
 def _line(row: dict[str, Any]) -> str:
+    if "skipped" in row:
+        return f"| {row['contender']} | | | | | | skipped: {row['skipped']} | |"
     times = "" if row["times"] is None else f"{row['times']:.2f}"
     cells = [
         row["contender"],
@@ -127,6 +155,72 @@ def _line(row: dict[str, Any]) -> str:
         row["note"],
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _sweep(table: list[dict[str, Any]]) -> list[str]:
+    """A line a contender, a column a value of what is varied: rate, memory and error apart."""
+    measured = [row for row in table if "skipped" not in row]
+    if not measured:
+        lines = [f"- {row['contender']}: skipped: {row['skipped']}" for row in table]
+        return list(dict.fromkeys(lines))
+    by_time = measured[0]["unit"] == "calls"
+    shown = "time" if by_time else f"{measured[0]['unit']} / s (times)"
+    lines = _matrix(shown, table, _time_cell if by_time else _rate_cell)
+    if any("memory" in row for row in measured):
+        lines += ["", *_matrix("peak memory [MiB]", table, _memory_cell)]
+    lines += ["", *_matrix("error (limit)", table, _error_cell), ""]
+    notes = {row["contender"]: row["note"] for row in measured if row["note"]}
+    lines += [f"- {contender}: {note}" for contender, note in notes.items()]
+    for what in dict.fromkeys(row["what"] for row in measured):
+        who = dict.fromkeys(row["contender"] for row in measured if row["what"] == what)
+        lines.append(f"- error of {'; '.join(who)}: {what}")
+    return lines
+
+
+def _matrix(
+    title: str, table: list[dict[str, Any]], cell: Callable[[dict[str, Any]], str]
+) -> list[str]:
+    values = list(dict.fromkeys(row["at"] for row in table))
+    if all(isinstance(value, int) for value in values):
+        values.sort()
+    names = [
+        f"{value:,}".replace(",", " ") if isinstance(value, int) else value for value in values
+    ]
+    head = [f"{title}, by {table[0]['sweep']}", *names]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * len(values)]
+    for contender, members in groupby(table, key=lambda row: row["contender"]):
+        cells = {row["at"]: row for row in members}
+        if (
+            all("skipped" in row for row in cells.values())
+            and len({row["skipped"] for row in cells.values()}) == 1
+        ):
+            lines.append(f"| {contender}: {next(iter(cells.values()))['skipped']} |")
+            continue
+        shown = [cell(cells[value]) if value in cells else "" for value in values]
+        lines.append("| " + " | ".join([contender, *shown]) + " |")
+    return lines
+
+
+def _time_cell(row: dict[str, Any]) -> str:
+    return row["skipped"] if "skipped" in row else _seconds(row["median"])
+
+
+def _rate_cell(row: dict[str, Any]) -> str:
+    if "skipped" in row:
+        return str(row["skipped"])
+    times = "" if row["times"] in (None, 1.0) else f" ({row['times']:.3g})"
+    return f"{row['rate']:.4g}{times}"
+
+
+def _memory_cell(row: dict[str, Any]) -> str:
+    if "skipped" in row:
+        return ""
+    memory = row.get("memory")
+    return "not counted here" if memory is None else f"{memory / 2**20:.1f}"
+
+
+def _error_cell(row: dict[str, Any]) -> str:
+    return "" if "skipped" in row else f"{row['error']:.2g} ({row['limit']:.2g})"
 
 
 def _seconds(value: float) -> str:

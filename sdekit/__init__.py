@@ -24,7 +24,18 @@ from sdekit.sde import (
     ReverseSDE,
     SubVP,
 )
-from sdekit.solve import Solution, explain, solve
+from sdekit.solve import (
+    Ensemble,
+    FirstPassage,
+    Functional,
+    Maximum,
+    Minimum,
+    Solution,
+    TimeIntegral,
+    ensemble,
+    explain,
+    solve,
+)
 
 __all__ = [
     "GBM",
@@ -36,14 +47,21 @@ __all__ = [
     "Brownian",
     "DataTransform",
     "DoubleWell",
+    "Ensemble",
+    "FirstPassage",
+    "Functional",
     "Likelihood",
     "Marginal",
     "MatrixOU",
+    "Maximum",
+    "Minimum",
     "ProbabilityFlow",
     "ReverseSDE",
     "Solution",
     "SubVP",
+    "TimeIntegral",
     "annealed_langevin",
+    "ensemble",
     "explain",
     "log_likelihood",
     "sample",

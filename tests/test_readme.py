@@ -1,4 +1,4 @@
-"""The README's Python examples run as they stand."""
+"""The Python examples of the README and of docs/ run as they stand."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    (page.name, code)
+    for page in PAGES
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=[f"block{i}" for i in range(len(BLOCKS))])
-def test_example_runs(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})
+@pytest.mark.parametrize(
+    ("page", "code"), BLOCKS, ids=[f"{page}-{i}" for i, (page, _) in enumerate(BLOCKS)]
+)
+def test_example_runs(page, code, capsys):
+    exec(compile(code, page, "exec"), {})
     assert "nan" not in capsys.readouterr().out
 
 
 def test_there_is_one_example_for_each_kind_of_user():
-    assert len(BLOCKS) == 4
+    assert sum(page == "README.md" for page, _ in BLOCKS) == 4

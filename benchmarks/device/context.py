@@ -108,6 +108,18 @@ class Context:
         whole()
         return _quantiles([_wall(whole) for _ in range(repeats)])
 
+    def peak_memory(self, run: Callable[[], Any]) -> float:
+        """MiB on the device that ``run`` allocates at its peak beyond what is there before it."""
+        self.synchronize()
+        if self.dry_run:
+            return 0.0
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        run()
+        self.synchronize()
+        return (torch.cuda.max_memory_allocated(self.device) - before) / 2**20
+
 
 def _wall(run: Callable[[], Any]) -> float:
     before = perf_counter()

@@ -23,7 +23,8 @@ __all__ = ["Brownian"]
 class Brownian:
     """The Brownian motion of a batch.
 
-    shape: (B, *channels) of one increment. seed, first_sample: whose noise.
+    shape: (B, *channels) of one increment. seed, first_sample: whose noise. antithetic: samples
+    2i and 2i + 1 are a pair whose noise differs in sign; it is that of sample i of this seed.
     """
 
     def __init__(
@@ -35,19 +36,30 @@ class Brownian:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         backend: str = "auto",
+        antithetic: bool = False,
     ) -> None:
         self.shape = tuple(shape)
         self.seed, self.first_sample = seed, first_sample
         self.dtype, self.device, self.backend = dtype, device, backend
+        self.antithetic = antithetic
 
     def normal(self, step: int, stream: int = keys.PATH) -> Tensor:
         """The standard normals of one step, of ``shape``."""
+        if not self.antithetic:
+            return self._normal(self.shape, self.first_sample, step, stream)
+        rows, first = self.shape[0], self.first_sample // 2
+        pairs = (self.first_sample + rows + 1) // 2 - first
+        z = self._normal((pairs, *self.shape[1:]), first, step, stream)
+        both = torch.stack([z, -z], 1).flatten(0, 1)
+        return both[self.first_sample % 2 :][:rows]
+
+    def _normal(self, shape: Sequence[int], first_sample: int, step: int, stream: int) -> Tensor:
         return normal(
-            self.shape,
+            shape,
             seed=self.seed,
             stream=stream,
             step=step,
-            first_sample=self.first_sample,
+            first_sample=first_sample,
             dtype=self.dtype,
             device=self.device,
             backend=self.backend,

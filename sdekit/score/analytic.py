@@ -126,7 +126,7 @@ class Gaussian:
         """alpha, sigma^2 and x - E[x_t], to multiply x."""
         alpha, var = _diffused(self.sde, t, x)
         _check_event(self.event_shape, x)
-        centre = self.sde.centered(self.mean.to(x).expand_as(x[:1]))
+        centre = self.sde.centered(self.mean.to(x).expand(1, *x.shape[1:]))
         return alpha, var, self.sde.centered(x) - alpha * centre
 
     def _spread(self, alpha: Tensor, var: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,8 +66,9 @@ def shared_event_shape(**given: Parameter) -> tuple[int, ...] | None:
         return None
     if len({len(shape) for shape in shapes.values()}) == 1:
         try:
-            return tuple(torch.broadcast_shapes(*shapes.values()))
-        except RuntimeError:
+            # NumPy's: torch's own loads half a second of symbolic algebra.
+            return tuple(np.broadcast_shapes(*shapes.values()))
+        except ValueError:
             pass
     listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
     raise ValueError(f"per component parameters must have one common event shape, got {listed}")

@@ -39,7 +39,7 @@ def dry(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
 
 def test_every_section_ends_with_rows_and_right_answers(dry: tuple[dict[str, Any], str]) -> None:
     data, _ = dry
-    assert len(data["sections"]) == 9
+    assert len(data["sections"]) == 11
     for name, section in data["sections"].items():
         assert section["status"] == "done", name
         assert section["rows"], name
@@ -50,6 +50,15 @@ def test_steps_cover_every_type_and_kind_of_coefficient(dry: tuple[dict[str, Any
     rows = dry[0]["sections"]["steps"]["rows"]
     assert {row["dtype"] for row in rows} == {"float32", "float64", "bfloat16", "float16"}
     assert {row["coefficients"] for row in rows} == {"number", "tensor", "sample", "component"}
+
+
+def test_trajectories_run_in_one_kernel(dry: tuple[dict[str, Any], str]) -> None:
+    sections = dry[0]["sections"]
+    names = ("trajectories, the goal", "trajectories, six equations")
+    rows = [row for name in names for row in sections[name]["rows"]]
+    assert len(rows) == 8
+    assert {row["path"] for row in rows} == {"trajectory_kernel"}
+    assert all(row["rounding"] < 1e-5 for row in rows)
 
 
 def test_the_table_has_a_line_for_each_row(dry: tuple[dict[str, Any], str]) -> None:

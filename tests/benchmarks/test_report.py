@@ -35,8 +35,8 @@ DATA = {
         "versions": {"torch": "2.13.0"},
     },
     "benchmarks": [
-        bench("bench_ou", "paths", "eager torch", 0.4),
-        bench("bench_ou", "paths", "sdekit", 0.1),
+        bench("bench_trajectory", "paths", "eager torch", 0.4),
+        bench("bench_trajectory", "paths", "sdekit", 0.1),
         bench("bench_noise", "normal", "torch.randn", 2e-6),
         bench("bench_noise", "normal", "sdekit", 4e-6),
     ],
@@ -49,8 +49,8 @@ def test_rows_are_ordered_and_compared_with_sdekit() -> None:
     assert order == [
         ("bench_noise", "sdekit"),
         ("bench_noise", "torch.randn"),
-        ("bench_ou", "sdekit"),
-        ("bench_ou", "eager torch"),
+        ("bench_trajectory", "sdekit"),
+        ("bench_trajectory", "eager torch"),
     ]
     assert [row["times"] for row in rows] == [1.0, 0.5, 1.0, 4.0]
 
@@ -65,3 +65,45 @@ def test_files_are_named_after_the_machine_and_do_not_change(tmp_path: Path) -> 
     assert "- torch: 2.13.0" in before
     assert report.write(source, tmp_path / "out").read_text() == before
     assert json.loads(first.with_suffix(".json").read_text())["machine"]["date"] == "2030-01-02"
+
+
+def cell(contender: str, at: int, median: float, **more: Any) -> dict[str, Any]:
+    row = bench("bench_systems", "Lorenz", contender, median)
+    row["extra_info"] |= {"sweep": "paths", "at": at, "memory": 3 << 20, **more}
+    return row
+
+
+def test_sweeps_are_matrices_and_say_what_was_left_out(tmp_path: Path) -> None:
+    place = {"group": "Lorenz", "sweep": "paths", "fullname": "benchmarks/bench_systems.py::x"}
+    data = DATA | {
+        "benchmarks": [
+            cell("eager torch", 100, 0.5),
+            cell("sdekit", 100, 0.25, note="in one kernel"),
+            cell("sdekit", 1000, 1.5),
+        ],
+        "skipped": [
+            {**place, "contender": "eager torch", "at": 1000, "skipped": "would take ~9 s"},
+            {**place, "contender": "diffrax", "at": 100, "skipped": "not installed"},
+            {**place, "contender": "diffrax", "at": 1000, "skipped": "not installed"},
+            {
+                "fullname": "benchmarks/bench_trajectory.py::x",
+                "group": "paths",
+                "contender": "C++ loop",
+                "skipped": "no compiler",
+            },
+        ],
+    }
+    source = tmp_path / "in.json"
+    source.write_text(json.dumps(data))
+    text = report.write(source, tmp_path).read_text().splitlines()
+    assert "| things / s (times), by paths | 100 | 1 000 |" in text
+    assert "| sdekit | 12 | 2 |" in text
+    assert "| eager torch | 6 (2) | would take ~9 s |" in text
+    assert "| diffrax: not installed |" in text
+    assert "| sdekit | 3.0 | 3.0 |" in text
+    assert "| eager torch | 1.5 (5) |  |" in text
+    assert "- sdekit: in one kernel" in text
+    assert "- error of sdekit; eager torch: mean [s.e.]" in text
+    assert "| C++ loop | | | | | | skipped: no compiler | |" in text
+    rows = json.loads((tmp_path / "some-chip-2-cores.json").read_text())["rows"]
+    assert len(rows) == 7 and sum("skipped" in row for row in rows) == 4

@@ -58,11 +58,10 @@ def test_every_triton_launch_forbids_fusion():
 
 def test_a_second_process_would_find_the_kernel_in_the_cache(tmp_path, monkeypatch):
     """The cache's folder is named after the sources, so that a changed helper is never stale."""
-    from sdekit_kernels._cpu import jit
+    from sdekit_kernels.cache import cache_folder
 
     normal((2, 3))
-    folder = Path(jit._cache_folder())
-    assert re.fullmatch(r"numba-[0-9a-f]{16}", folder.name)
+    folder = cache_folder("numba")
+    assert folder is not None and re.fullmatch(r"numba-[0-9a-f]{16}", folder.name)
     monkeypatch.setenv("SDEKIT_CACHE_DIR", str(tmp_path))
-    moved = Path(jit._cache_folder.__wrapped__())
-    assert moved == tmp_path / folder.name
+    assert cache_folder.__wrapped__("numba") == tmp_path / folder.name

@@ -132,11 +132,14 @@ def test_a_path_that_blows_up_leaves_the_others_alone():
 
 def test_explain_says_why():
     path = sk.explain(sk.OU())
-    assert path.name == "step_kernel" and path.backend == "numba" and "CPU" in path.reason
-    assert "no step kernel" in sk.explain(sk.OU(), "heun").reason
-    assert "scalar" in sk.explain(Plain(noise_type="scalar")).reason
+    assert path.name == "trajectory_kernel" and path.backend == "numba" and "CPU" in path.reason
     sol = sk.solve(sk.OU(), X)
-    assert (sol.stats.path, sol.stats.backend, sol.stats.reason) == tuple(path)
+    assert (sol.stats.path, sol.stats.backend, sol.stats.reason) == tuple(path)[:3]
+    path = sk.explain(sk.OU(), fuse=False)
+    assert path.name == "step_kernel" and "fuse=False" in path.reason
+    assert "no step kernel" in sk.explain(sk.OU(), "heun", fuse=False).reason
+    assert "scalar" in sk.explain(Plain(noise_type="scalar"), fuse=False).reason
+    assert "no kernels of whole paths" in sk.explain(sk.OU(), backend="torch").reason
     with pytest.raises(ValueError, match="known are"):
         sk.explain(sk.OU(), "milstien")
 

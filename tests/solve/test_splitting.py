@@ -43,7 +43,10 @@ def test_backends_agree(dtype, backend):
     one = sk.solve(sde, x0, steps=10, seed=2)
     other = sk.solve(sde, x0, steps=10, seed=2, backend=backend)
     assert other.stats.backend == backend
-    assert other.stats.path == ("torch" if backend == "torch" else "step_kernel")
+    assert other.stats.path == ("torch" if backend == "torch" else "trajectory_kernel")
+    single = sk.solve(sde, x0, steps=10, seed=2, backend=backend, fuse=False)
+    assert single.stats.path == ("torch" if backend == "torch" else "step_kernel")
+    assert torch.allclose(single.x, other.x, atol=20 * torch.finfo(dtype).eps)
     assert torch.allclose(one.x, other.x, rtol=0, atol=20 * torch.finfo(dtype).eps)
 
 

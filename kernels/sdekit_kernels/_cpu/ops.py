@@ -20,20 +20,25 @@ __all__ = [
     "add_u32",
     "and_u32",
     "bits_to_float",
+    "ceil",
     "f32_to_u32",
+    "f64_to_u32",
     "float_to_bits",
     "float_to_half",
+    "floor",
     "fma",
     "half_to_float",
     "i32_to_f32",
     "i32_to_f64",
     "mulhi_u32",
     "mullo_u32",
+    "nearbyint",
     "not_u32",
     "sar_u32",
     "shl_u32",
     "shr_u32",
     "sub_u32",
+    "trunc",
     "u32_to_f32",
     "u32_to_f64",
     "xor_u32",
@@ -113,12 +118,22 @@ def i32_to_f32(typingctx, a):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def f32_to_u32(typingctx, a):  # type: ignore[no-untyped-def]
-    """Integer part of a float32 in [0, 2^31)."""
+    """Integer part of a float32 in (-2^31, 2^31), negative ones as their two's complement."""
 
     def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
         return builder.fptosi(args[0], ir.IntType(32))
 
     return types.uint32(types.float32), codegen
+
+
+@intrinsic
+def f64_to_u32(typingctx, a):  # type: ignore[no-untyped-def]
+    """Integer part of a float64 in (-2^31, 2^31), negative ones as their two's complement."""
+
+    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return builder.fptosi(args[0], ir.IntType(32))
+
+    return types.uint32(types.float64), codegen
 
 
 @intrinsic
@@ -185,3 +200,26 @@ def float_to_half(typingctx, a):  # type: ignore[no-untyped-def]
         return builder.bitcast(half, ir.IntType(16))
 
     return types.uint16(types.float32), codegen
+
+
+def _rounding(name: str) -> Any:
+    def op(typingctx: Any, a: Any) -> Any:
+        if a not in (types.float32, types.float64):
+            raise TypingError(f"{name} takes a float, got {a}")
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kind = args[0].type
+            function = builder.module.declare_intrinsic(f"llvm.{name}", [kind])
+            return builder.call(function, args)
+
+        return a(a), codegen
+
+    op.__name__ = name
+    return intrinsic(op)
+
+
+floor = _rounding("floor")
+ceil = _rounding("ceil")
+trunc = _rounding("trunc")
+nearbyint = _rounding("nearbyint")
+"""To the nearest integer, ties to even."""

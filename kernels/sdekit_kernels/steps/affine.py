@@ -229,6 +229,7 @@ def _run_triton(
                 KIND_B=coefficients[1].kind,
                 KIND_C=coefficients[2].kind,
                 ROOT=root,
+                NOISY=coefficients[2].noisy,
                 WANT_MEAN=mean is not None,
                 LANES=tiling.lanes,
                 ALIGNED=tiling.aligned,

@@ -31,6 +31,11 @@ class Coefficient(NamedTuple):
     stride_b: int
     stride_d: int
 
+    @property
+    def noisy(self) -> bool:
+        """Whether noise times this may be anything but zero, as far as the host knows."""
+        return self.flat is not None or self.number != 0.0
+
 
 def coefficient_view(what: str, given: Number, x: torch.Tensor) -> torch.Tensor | float:
     """The coefficient as a float, or as a tensor that broadcasts against x with the batch first.

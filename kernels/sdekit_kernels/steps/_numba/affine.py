@@ -34,6 +34,7 @@ def affine_kernel(
     c_stride_b: int,
     c_stride_d: int,
     root: bool,
+    noisy: bool,
     like: Any,
     n_samples: int,
     dim: int,
@@ -44,7 +45,10 @@ def affine_kernel(
     k0: Any,
     k1: Any,
 ) -> None:
-    """All arrays are flat; each block is loaded whole before it is stored, so out may be x."""
+    """All arrays are flat; each block is loaded whole before it is stored, so out may be x.
+
+    Without ``noisy`` C is zero, and no noise is made (x + 0 z = x, z is finite).
+    """
     per_sample = (dim + cols - 1) // cols
     room = rows * ((cols + 3) // 4) * 4
     for block in range(block0, block1):
@@ -63,7 +67,8 @@ def affine_kernel(
             scratch[4],
             scratch[5],
         )
-        block_normals(z, words, first, r0, nr, c0, nc, dim, step, k0, k1)
+        if noisy:
+            block_normals(z, words, first, r0, nr, c0, nc, dim, step, k0, k1)
         load(xs, x, x_bfloat, start, n)
         load(ss, s, s_bfloat, start, n)
         spread(ca, a, a_stride_b, a_stride_d, r0, nr, c0, nc)
@@ -76,8 +81,9 @@ def affine_kernel(
             xs[i] = fma(cb[i], ss[i], ca[i] * xs[i])
         if want_mean:
             store(mean, x_bfloat, start, xs, n)
-        for i in range(n):
-            xs[i] = fma(cc[i], z[i], xs[i])
+        if noisy:
+            for i in range(n):
+                xs[i] = fma(cc[i], z[i], xs[i])
         store(out, x_bfloat, start, xs, n)
 
 

@@ -72,6 +72,7 @@ def run_affine(
         c.stride_b,
         c.stride_d,
         root,
+        c.noisy,
         scalar_like(x.dtype),
         n,
         dim,

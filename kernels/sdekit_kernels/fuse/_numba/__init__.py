@@ -1,0 +1,1 @@
+"""Trajectory kernels on the CPU: printed as Numba, vectorized over blocks of paths."""

@@ -1,0 +1,251 @@
+"""A program as the source of a Numba kernel.
+
+The kernel takes a block of paths through all steps. State, noise and counters of the block stand
+in one scratch array, row after row of ``ROWS`` paths, so that they stay in the first-level cache,
+and so that LLVM, which sees constant distances between the rows of one array, needs no run-time
+checks to vectorize a loop over the paths. A step is one such loop, its body a text for
+``step_function``; before it run the Philox calls, one for four steps where a path has fewer than
+four normals, one for four normals otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+
+from sdekit_kernels.fuse.graph import Node
+from sdekit_kernels.fuse.program import Program
+
+__all__ = ["block_rows", "print_numba"]
+
+_SCRATCH: Final = 6144
+"""Numbers of a block: 24 KiB of float32 leave room in a 32 KiB cache."""
+
+_HEAD: Final = '''"""A trajectory kernel, generated from one step of a solver: do not edit."""
+
+import numpy as np
+
+from sdekit_kernels._cpu.jit import kernel
+from sdekit_kernels._cpu.ops import add_u32, shr_u32
+from sdekit_kernels._cpu.parallel import fork
+from sdekit_kernels.fuse._numba.body import step_function
+from sdekit_kernels.philox._numba import (
+    cos_sin_f32,
+    cos_sin_f64,
+    philox,
+    radius_squared_f32,
+    radius_squared_f64,
+)
+
+F = np.float{bits}
+ONE = np.uint32(1)
+ROWS = {rows}
+CALLS = {calls}
+
+step_path = step_function(
+    """
+{body}
+    """,
+    {places},
+    {lanes},
+)
+
+
+@kernel
+def trajectory(
+    block0, block1, state, steps, constants, paths, bad, slots, saved, n, first, step0, k0, k1
+):
+    """state (S, n) over len(steps) steps; see fuse/launch.py for the arguments."""
+    count = len(steps)
+    for block in range(block0, block1):
+        start = block * ROWS
+        rows = min(ROWS, n - start)
+        s = np.empty({scratch}, F)
+        sample = first + np.uint64(start)
+        base_low = np.uint32(sample & np.uint64(0xFFFFFFFF))
+        base_high = np.uint32(sample >> np.uint64(32))
+{load}
+        for i in range(rows):
+            s[{latch} + i] = F(0.0)
+            s[{alive} + i] = F(0.0)
+'''
+
+_TAIL: Final = '''
+        for j in range({states}):
+            part = state[j, start : start + rows]
+            row = s[j * ROWS : j * ROWS + rows]
+            for i in range(rows):
+                part[i] = row[i]
+        for i in range(rows):
+            finite = np.int64(s[{alive} + i])
+            if finite < count and bad[start + i] < 0:
+                bad[start + i] = np.int64(step0) + finite
+
+
+@kernel
+def launch(threads, blocks, *arguments):
+    """``trajectory`` over all blocks, on several threads."""
+    if threads > 1:
+        return fork(trajectory, threads, blocks, arguments)
+    trajectory(0, blocks, *arguments)
+    return True
+'''
+
+
+class _Rows:
+    """Which row of the scratch array holds what."""
+
+    def __init__(self, program: Program) -> None:
+        self.states = len(program.state)
+        self.path = self.states
+        self.latch = self.path + len(program.path_parameters)
+        self.alive = self.latch + 1
+        self.noise = self.alive + 1
+        self.lanes = 4 if program.channels < 4 else 1
+        calls = sorted({m // 4 for m in program.noise})
+        self.slot = (
+            {m: self.noise + 4 * j for j, m in enumerate(program.noise)}
+            if self.lanes == 4
+            else {m: self.noise + 4 * calls.index(m // 4) + m % 4 for m in program.noise}
+        )
+        self.calls = list(program.noise) if self.lanes == 4 else calls
+        self.total = self.noise + 4 * len(self.calls)
+
+
+def block_rows(program: Program) -> int:
+    """Paths of a block: a multiple of 64 whose rows fit into the cache, at least 64."""
+    return max(64, min(1024, _SCRATCH // _Rows(program).total // 64 * 64))
+
+
+def print_numba(program: Program, antithetic: bool) -> str:
+    """The module's source: a kernel ``trajectory`` and its launcher ``launch``."""
+    rows, size = _Rows(program), block_rows(program)
+    bits = 64 if program.dtype == torch.float64 else 32
+    places = {
+        **{f"x{j}": j * size for j in range(rows.states)},
+        **{f"y{j}": j * size for j in range(rows.states)},
+        **{f"p{j}": (rows.path + j) * size for j in range(len(program.path_parameters))},
+        **{f"z{m}": rows.slot[m] * size for m in program.noise},
+        "finite": rows.latch * size,
+        "y_finite": rows.latch * size,
+        "alive": rows.alive * size,
+        "y_alive": rows.alive * size,
+    }
+    lanes = tuple(f"z{m}" for m in program.noise) if rows.lanes == 4 else ()
+    head = _HEAD.format(
+        bits=bits,
+        rows=size,
+        calls=tuple(rows.calls) or (0,),
+        scratch=rows.total * size,
+        latch=rows.latch * size,
+        alive=rows.alive * size,
+        body="\n".join(f"    {line}" for line in _body(program)),
+        places=places,
+        lanes=lanes,
+        load="\n".join(_loads(program, rows, size)),
+    )
+    lines = list(_loop(rows, size, bits, antithetic))
+    tail = _TAIL.format(states=rows.states, alive=rows.alive * size)
+    return head + "\n".join(lines) + tail
+
+
+def _loads(program: Program, rows: _Rows, size: int) -> Iterator[str]:
+    for array, first, count in (
+        ("state", 0, rows.states),
+        ("paths", rows.path, len(program.path_parameters)),
+    ):
+        if count:
+            yield f"        for j in range({count}):"
+            yield f"            part = {array}[j, start : start + rows]"
+            yield f"            row = s[(j + {first}) * ROWS : (j + {first}) * ROWS + rows]"
+            yield "            for i in range(rows):"
+            yield "                row[i] = part[i]"
+
+
+def _loop(rows: _Rows, size: int, bits: int, antithetic: bool) -> Iterator[str]:
+    """The loop over the steps, from Philox to the saved states."""
+    if rows.lanes == 4:
+        yield "        first_call = np.int64(step0) // 4"
+        yield "        for call in range(first_call, (np.int64(step0) + count + 3) // 4):"
+        yield from _noise(rows, "np.uint32(call)", bits, antithetic)
+        yield "            low_step = max(0, 4 * call - np.int64(step0))"
+        yield "            for k in range(low_step, min(count, 4 * call + 4 - np.int64(step0))):"
+        yield f"                lane = ((np.int64(step0) + k) % 4) * {size}"
+    else:
+        yield "        for k in range(count):"
+        yield "            step = np.uint32(np.int64(step0) + k)"
+        yield from _noise(rows, "step", bits, antithetic)
+        yield "            if True:"
+    yield "                for i in range(rows):"
+    lane = "lane" if rows.lanes == 4 else "0"
+    yield f"                    step_path(s, steps, k, constants, i, {lane})"
+    yield "                if len(slots) > 0 and slots[k] >= 0:"
+    yield f"                    for j in range({rows.states}):"
+    yield "                        part = saved[slots[k], j, start : start + rows]"
+    yield "                        row = s[j * ROWS : j * ROWS + rows]"
+    yield "                        for i in range(rows):"
+    yield "                            part[i] = row[i]"
+
+
+def _noise(rows: _Rows, step: str, bits: int, antithetic: bool) -> Iterator[str]:
+    """Four normals a path from each Philox call, into four rows."""
+    if not rows.calls:
+        return
+    pad = "                "
+    yield f"            for j in range({len(rows.calls)}):"
+    yield f"{pad}place = np.uint32(CALLS[j])"
+    yield f"{pad}z = s[({rows.noise} + 4 * j) * ROWS : ({rows.noise} + 4 * j + 4) * ROWS]"
+    yield f"{pad}for i in range(rows):"
+    yield f"{pad}    low = add_u32(base_low, np.uint32(i))"
+    yield f"{pad}    high = add_u32(base_high, ONE) if low < base_low else base_high"
+    sign = ""
+    if antithetic:
+        sign = "sign * "
+        yield f"{pad}    sign = F(1.0) if (low & ONE) == np.uint32(0) else F(-1.0)"
+        yield f"{pad}    low = np.uint32(shr_u32(low, ONE) | np.uint32(high << np.uint32(31)))"
+        yield f"{pad}    high = shr_u32(high, ONE)"
+    yield f"{pad}    w0, w1, w2, w3 = philox(place, {step}, low, high, k0, k1)"
+    for half in (0, 1):
+        yield f"{pad}    r = {sign}np.sqrt(radius_squared_f{bits}(w{2 * half}))"
+        yield f"{pad}    c, d = cos_sin_f{bits}(w{2 * half + 1})"
+        yield f"{pad}    z[{2 * half} * ROWS + i] = r * c"
+        yield f"{pad}    z[{2 * half + 1} * ROWS + i] = r * d"
+
+
+def _body(program: Program) -> Iterator[str]:
+    """One step of one path, an operation a line, and the check for finite numbers."""
+    names: dict[Node, str] = {}
+    for prefix, nodes in (("u", program.steps), ("c", program.constants)):
+        for j, node in enumerate(nodes):
+            names[node] = f"{prefix}{j}"
+            if node.boolean:
+                yield f"{prefix}{j}_true = test({prefix}{j})"
+                names[node] = f"{prefix}{j}_true"
+    for j, node in enumerate(program.body):
+        names[node] = f"v{j}"
+    columns = {p: f"p{j}" for j, p in enumerate(program.path_parameters)}
+
+    def word(node: Node) -> str:
+        if node in names:
+            return names[node]
+        if node.op in ("state", "noise"):
+            return f"{'x' if node.op == 'state' else 'z'}{node.value[0]}"  # type: ignore[index]
+        if node.op == "path_parameter":
+            return columns[node.value]  # type: ignore[index]
+        return repr(node.value)
+
+    for node in program.body:
+        yield f"{names[node]} = {node.op}({', '.join(map(word, node.args))})"
+    latch = "finite"
+    for j, node in enumerate(program.state):
+        yield f"y{j} = is({word(node)})"
+        if j < program.watched:
+            # Zero, or no number once the state is none: it stays so.
+            following = f"finite{j}" if j + 1 < program.watched else "y_finite"
+            yield f"{following} = fma(y{j}, 0.0, {latch})"
+            latch = following
+    yield "is_finite = eq(y_finite, y_finite)"
+    yield "one_step = float(is_finite)"
+    yield "y_alive = add(alive, one_step)"

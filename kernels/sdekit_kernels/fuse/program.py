@@ -1,0 +1,311 @@
+"""From the outputs of a trace to what a kernel needs: a body, and the table of its arguments.
+
+A ``Program`` is one step of one path, in the order in which a kernel computes it. What does not
+differ between paths is not in it: such expressions are evaluated once, in torch, for all steps
+(``Program.table``), and the body names them by column. So two equations that differ in the values
+of their parameters, tensors or numbers, have the same body, the same ``key``, the same kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+from sdekit_kernels.fuse.graph import LITERAL, PATH, STEP, Graph, Node
+
+__all__ = ["Program", "make_program"]
+
+_VERSION: Final = 1
+"""Counted up when printed kernels change without the body's text changing."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One step of one path.
+
+    state: expressions of the next state, S of them (leaves ``state``: 0 .. S - 1).
+    body: path-level operations, each after its arguments.
+    steps, constants: expressions that the body takes from the table, one number a step or one in
+    all; a boolean one is stored as 0.0 or 1.0. path_parameters: (slot, entry) of each number that
+    differs between paths. channels: normals a path needs each step. path_times: names of time
+    leaves that differ between paths. parameters: the real tensors behind the slots (not in ``key``).
+    learns: whether a tensor that the step reads requires a gradient.
+    """
+
+    state: tuple[Node, ...]
+    body: tuple[Node, ...]
+    steps: tuple[Node, ...]
+    constants: tuple[Node, ...]
+    path_parameters: tuple[tuple[int, int], ...]
+    noise: tuple[int, ...]
+    channels: int
+    watched: int
+    dtype: torch.dtype
+    text: str
+    parameters: tuple[torch.Tensor, ...] = field(compare=False, repr=False)
+    learns: bool = field(default=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """Name of the kernel: a hash of the body's text."""
+        return hashlib.sha256(f"{_VERSION}\n{self.text}".encode()).hexdigest()[:20]
+
+    def table(
+        self, times: Mapping[str, torch.Tensor], device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(step table (N, len(steps)), constants (len(constants),)) in the state's type.
+
+        times: each time leaf's N values, of the state's type and on its device.
+        """
+        memo: dict[Node, torch.Tensor] = {}
+        n = next(iter(times.values())).shape[0]
+        steps = torch.empty((n, max(len(self.steps), 1)), dtype=self.dtype, device=device)
+        for j, node in enumerate(self.steps):
+            steps[:, j] = self._value(node, times, memo, device)
+        constants = torch.empty(max(len(self.constants), 1), dtype=self.dtype, device=device)
+        for j, node in enumerate(self.constants):
+            constants[j] = self._value(node, times, memo, device)
+        return steps, constants
+
+    def path_table(self) -> list[torch.Tensor]:
+        """Each path parameter's (B,) numbers, in the state's type."""
+        columns = []
+        for slot, entry in self.path_parameters:
+            value = self.parameters[slot].detach()
+            columns.append(value.reshape(value.shape[0], -1)[:, entry].to(self.dtype))
+        return columns
+
+    def _value(
+        self,
+        node: Node,
+        times: Mapping[str, torch.Tensor],
+        memo: dict[Node, torch.Tensor],
+        device: torch.device,
+    ) -> torch.Tensor:
+        if node not in memo:
+            if node.op == "literal":
+                kind = torch.bool if node.boolean else self.dtype
+                memo[node] = torch.tensor(node.value, dtype=kind, device=device)
+            elif node.op == "time":
+                memo[node] = times[node.value[0]]  # type: ignore[index]
+            elif node.op == "parameter":
+                slot, entry = node.value  # type: ignore[misc]
+                value = self.parameters[slot].detach().reshape(-1)[entry]
+                memo[node] = value.to(dtype=self.dtype, device=device)
+            else:
+                args = [self._value(a, times, memo, device) for a in node.args]
+                memo[node] = _apply(node.op, args, self.dtype)
+        return memo[node]
+
+    def step_torch(
+        self,
+        state: Sequence[torch.Tensor],
+        noise: Sequence[torch.Tensor],
+        steps: torch.Tensor,
+        constants: torch.Tensor,
+        path: Sequence[torch.Tensor] = (),
+    ) -> list[torch.Tensor]:
+        """The body in torch: the readable reference of the kernels, for one row of the table."""
+        memo: dict[Node, torch.Tensor] = {}
+        for rows, values in ((self.steps, steps), (self.constants, constants)):
+            for j, node in enumerate(rows):
+                memo[node] = values[j] != 0 if node.boolean else values[j]
+        columns = dict(zip(self.path_parameters, path, strict=True))
+
+        def value(node: Node) -> torch.Tensor:
+            if node not in memo:
+                if node.op == "literal":
+                    kind = torch.bool if node.boolean else self.dtype
+                    memo[node] = torch.tensor(node.value, dtype=kind, device=steps.device)
+                elif node.op == "state":
+                    memo[node] = state[node.value[0]]  # type: ignore[index]
+                elif node.op == "noise":
+                    memo[node] = noise[node.value[0]]  # type: ignore[index]
+                elif node.op == "path_parameter":
+                    memo[node] = columns[node.value]  # type: ignore[index]
+                else:
+                    memo[node] = _apply(node.op, [value(a) for a in node.args], self.dtype)
+            return memo[node]
+
+        return [value(node) for node in self.state]
+
+
+def _apply(op: str, args: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    if op == "float":
+        return args[0].to(dtype)
+    return TORCH[op](*args)  # type: ignore[no-any-return]
+
+
+TORCH: Final[dict[str, Any]] = {
+    **{
+        name: getattr(torch, name)
+        for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "asin")
+    },
+    **{
+        name: getattr(torch, name)
+        for name in ("acos", "atan", "expm1", "log1p", "erf", "erfc", "floor", "ceil", "round")
+    },
+    **{name: getattr(torch, name) for name in ("trunc", "neg", "abs", "atan2", "pow", "isnan")},
+    **{name: getattr(torch, name) for name in ("add", "sub", "mul", "div")},
+    **{name: getattr(torch, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
+    "min": torch.minimum,
+    "max": torch.maximum,
+    "and": torch.logical_and,
+    "or": torch.logical_or,
+    "xor": torch.logical_xor,
+    "not": torch.logical_not,
+    "where": torch.where,
+    "fma": lambda a, b, c: (a.double() * b.double() + c.double()).to(a.dtype),
+}
+"""What each operation means, in torch."""
+
+
+def make_program(
+    graph: Graph,
+    state: Sequence[Node],
+    channels: int,
+    dtype: torch.dtype,
+    parameters: Sequence[torch.Tensor],
+    watched: int | None = None,
+    learns: bool = False,
+) -> Program:
+    """The program that computes these next states.
+
+    Products that are used once, in a sum, are fused into it. Numbers that are not small integers or
+    powers of two become constants of the table, so that changing one compiles nothing.
+    """
+    state = _fuse_products(graph, state)
+    order = _order(state)
+    body, steps, constants, path, noise = [], [], [], [], []
+    seen: set[Node] = set()
+    for node in order:
+        for a in (node, *(node.args if node.level == PATH else ())):
+            if a in seen or (a is node and node.level < PATH and node not in state):
+                continue
+            seen.add(a)
+            if a.level == STEP:
+                steps.append(a)
+            elif a.level < STEP and not _plain(a):
+                constants.append(a)
+            elif a.op == "path_parameter":
+                path.append(a.value)
+            elif a.op == "noise":
+                noise.append(a.value[0])  # type: ignore[index]
+            elif a.level == PATH and a.args:
+                body.append(a)
+    body.sort(key={n: i for i, n in enumerate(order)}.__getitem__)
+    watched = len(state) if watched is None else watched
+    text = _text(state, body, steps, constants, path, channels, dtype)
+    text = f"{text}\nfinite: state[:{watched}]"
+    return Program(
+        tuple(state),
+        tuple(body),
+        tuple(steps),
+        tuple(constants),
+        tuple(path),  # type: ignore[arg-type]
+        tuple(sorted(noise)),
+        channels,
+        watched,
+        dtype,
+        text,
+        tuple(parameters),
+        learns,
+    )
+
+
+def _plain(node: Node) -> bool:
+    """Whether a literal is written into the kernel."""
+    if node.level != LITERAL:
+        return False
+    v = node.value
+    if isinstance(v, bool) or not math.isfinite(v):  # type: ignore[arg-type]
+        return True
+    small = float(v).is_integer() and abs(v) <= 64  # type: ignore[arg-type]
+    return small or abs(math.frexp(v)[0]) == 0.5  # type: ignore[arg-type]
+
+
+def _order(outputs: Sequence[Node]) -> list[Node]:
+    """Every node that the outputs need, each after its arguments."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack = [(node, False) for node in reversed(outputs)]
+    while stack:
+        node, ready = stack.pop()
+        if node in done:
+            continue
+        if ready:
+            done.add(node)
+            order.append(node)
+            continue
+        stack.append((node, True))
+        stack.extend((a, False) for a in reversed(node.args) if a not in done)
+    return order
+
+
+def _fuse_products(graph: Graph, outputs: Sequence[Node]) -> list[Node]:
+    """a b + c as one operation where the product serves nothing else."""
+    order = _order(outputs)
+    uses: dict[Node, int] = {}
+    for node in order:
+        for a in node.args:
+            uses[a] = uses.get(a, 0) + 1
+    for node in outputs:
+        uses[node] = uses.get(node, 0) + 1
+    new: dict[Node, Node] = {}
+
+    def free(node: Node) -> bool:
+        return node.op == "mul" and node.level == PATH and uses[node] == 1
+
+    for node in order:
+        args = tuple(new[a] for a in node.args)
+        made = node
+        if node.level == PATH and node.op in ("add", "sub"):
+            a, b = node.args
+            if free(b):
+                u, v = (new[p] for p in b.args)
+                made = graph("fma", graph("neg", u) if node.op == "sub" else u, v, args[0])
+            elif free(a):
+                u, v = (new[p] for p in a.args)
+                made = graph("fma", u, v, graph("neg", args[1]) if node.op == "sub" else args[1])
+            else:
+                made = graph._make(node.op, args, None, PATH)
+        elif node.args and node.level == PATH and args != node.args:
+            made = graph._make(node.op, args, None, PATH)
+        new[node] = made
+    return [new[node] for node in outputs]
+
+
+def _text(
+    state: Sequence[Node],
+    body: Sequence[Node],
+    steps: Sequence[Node],
+    constants: Sequence[Node],
+    path: Sequence[Any],
+    channels: int,
+    dtype: torch.dtype,
+) -> str:
+    """The body in a form that is the same for all values of all parameters."""
+    name: dict[Node, str] = {}
+    for prefix, nodes in (("u", steps), ("c", constants), ("v", body)):
+        for j, node in enumerate(nodes):
+            name[node] = f"{prefix}{j}{'?' if node.boolean and prefix != 'v' else ''}"
+    columns = {p: f"p{j}" for j, p in enumerate(path)}
+
+    def word(node: Node) -> str:
+        if node in name:
+            return name[node]
+        if node.op == "literal":
+            return repr(node.value)
+        if node.op == "path_parameter":
+            return columns[node.value]
+        return f"{node.op}[{node.value[0]}]"  # type: ignore[index]
+
+    lines = [f"{dtype} channels={channels} paths={len(path)}"]
+    lines += [f"{name[n]} = {n.op}({', '.join(map(word, n.args))})" for n in body]
+    lines += [f"state[{j}] = {word(n)}" for j, n in enumerate(state)]
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""One step of everything that a solve carries along, written once in torch.
+
+The states of a solve are the equation's own, x, and numbers that follow it: whether and when the
+stop condition was met, and the values of the functionals. ``Transition`` takes all of them from one
+time to the next. Run as it stands it is the step-by-step solve; traced, the trajectory kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdekit.solve.functionals import Functional, beside
+from sdekit.solvers import Equation, Solver
+
+__all__ = ["OwnTimes", "Transition"]
+
+Stop = Callable[[Tensor, Tensor], Tensor]
+
+
+class OwnTimes(NamedTuple):
+    """Times of samples that each have their own: sample i makes ``steps[i]`` steps of ``dt[i]``.
+
+    All (B,), in the type that the kernels compute in; root_dt = sqrt|dt|.
+    """
+
+    t0: Tensor
+    dt: Tensor
+    root_dt: Tensor
+    steps: Tensor
+
+    def rows(self, r0: int, r1: int) -> OwnTimes:
+        """The times of some samples."""
+        return OwnTimes(*(v[r0:r1] for v in self))
+
+
+class Transition:
+    """From the states at one time to those at the next.
+
+    own_times: whether each sample has its own, ``OwnTimes`` beside the number k of the step.
+    """
+
+    def __init__(
+        self,
+        sde: Equation,
+        solver: Solver,
+        functionals: Mapping[str, Functional],
+        stop: Stop | None,
+        own_times: bool = False,
+    ) -> None:
+        self.sde, self.solver, self.stop, self.own_times = sde, solver, stop, own_times
+        self.functionals = dict(functionals)
+
+    @property
+    def plain(self) -> bool:
+        """Whether x is all that is carried, on one grid for all samples."""
+        return not self.functionals and self.stop is None and not self.own_times
+
+    @property
+    def clock(self) -> tuple[str, ...]:
+        """Names of the numbers that change from step to step."""
+        return ("k",) if self.own_times else ("t", "t_next", "dt", "root_dt")
+
+    def start(self, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        """The states at the first time, t 0-d or (B,)."""
+        states = [x]
+        if self.stop is not None:
+            met = self._met(t, x)
+            states += [met.to(x.dtype), torch.where(met, t.to(x.dtype), torch.inf)]
+        for functional in self.functionals.values():
+            value = functional.start(t, x)
+            # One number for all paths is one number a path, so that each may change.
+            states.append(value.to(x.dtype).expand(x.shape[0], *value.shape[1:]).clone())
+        return tuple(states)
+
+    def __call__(
+        self, now: Mapping[str, Any], z: Tensor, states: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """The states at the next time; z the step's standard normals, of one increment's shape."""
+        x = states[0]
+        t, t_next, dt, root_dt, held = self._times(now, states)
+        dw = z * beside(root_dt, z)
+        # An equation with parameters of another type does not change the state's.
+        x_next = self.solver.step(self.sde, t, t_next, beside(dt, x), x, dw).to(x.dtype)
+        if held is not None:
+            x_next = torch.where(beside(held, x), x, x_next)
+        follow: list[Tensor] = [x_next]
+        place = 1
+        if self.stop is not None:
+            met, at = states[1] != 0, states[2]
+            newly = self._met(t_next, x_next) & ~met
+            if self.own_times and held is not None:
+                newly = newly & ~held
+            follow += [
+                (met | newly).to(x.dtype),
+                torch.where(newly, t_next.to(x.dtype), at),
+            ]
+            place = 3
+        for functional, value in zip(self.functionals.values(), states[place:], strict=True):
+            updated = functional.update(value, t, t_next, dt, x, x_next).to(x.dtype)
+            if held is not None:
+                updated = torch.where(beside(held, value), value, updated)
+            follow.append(updated)
+        return tuple(follow)
+
+    def _times(
+        self, now: Mapping[str, Any], states: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Any, Any, Tensor | None]:
+        """(t, t_next, dt, sqrt|dt|, which samples stand still or None)."""
+        held = states[1] != 0 if self.stop is not None else None
+        if not self.own_times:
+            return now["t"], now["t_next"], now["dt"], now["root_dt"], held
+        t0, dt, k = now["t0"], now["dt"], now["k"]
+        ended = k >= now["steps"]
+        held = ended if held is None else held | ended
+        return t0 + k * dt, t0 + (k + 1.0) * dt, dt, now["root_dt"], held
+
+    def _met(self, t: Tensor, x: Tensor) -> Tensor:
+        assert self.stop is not None
+        met = self.stop(t, x)
+        if not isinstance(met, Tensor) or met.dtype != torch.bool or met.shape != x.shape[:1]:
+            got = (
+                f"{met.dtype} of shape {tuple(met.shape)}"
+                if isinstance(met, Tensor)
+                else type(met).__name__
+            )
+            raise ValueError(
+                f"stop must give one boolean a path, shape ({x.shape[0]},), got {got}: write "
+                "lambda t, x: x[:, 0] >= level"
+            )
+        return met

@@ -1,0 +1,123 @@
+"""Statistics of ensembles: those of the very paths that ``solve`` gives, in constant memory."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import pytest
+import torch
+
+import sdekit as sk
+
+MODULE = importlib.import_module("sdekit.solve.ensemble")  # the function has that name too
+X0 = torch.tensor([0.3, -0.5])
+OU = sk.OU(1.3, 0.2, 0.7)
+TOP = {"top": sk.Maximum(lambda t, x: x[:, 0])}
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Pieces of 1024 paths, so that many are merged."""
+    monkeypatch.setattr(MODULE, "_PIECE", 1)
+
+
+def test_moments_are_those_of_the_paths(small_pieces):
+    found = sk.ensemble(
+        OU, X0, 5003, save_at=[0.5, 1.0], steps=20, covariance=True, functionals=TOP, seed=3
+    )
+    sol = sk.solve(OU, X0.expand(5003, 2), save_at=[0.5, 1.0], steps=20, functionals=TOP, seed=3)
+    x = sol.x.double()
+    assert found.paths == 5003 and found.count.tolist() == [5003, 5003]
+    assert torch.allclose(found.mean, x.mean(1), rtol=1e-12)
+    assert torch.allclose(found.var, x.var(1), rtol=1e-12)
+    assert torch.allclose(found.cov[1], torch.cov(x[1].T), rtol=1e-10, atol=1e-12)
+    assert torch.allclose(found.std_error, (x.var(1) / 5003).sqrt())
+    top = found.functionals["top"]
+    assert torch.allclose(top.mean[0], sol.functionals["top"].double().mean())
+    assert top.t.tolist() == [1.0]
+
+
+def test_law_of_ou_with_quantiles():
+    """Euler's recursion for mean and variance, 5 standard errors; normal quantiles likewise."""
+    n, steps = 200_000, 50
+    found = sk.ensemble(OU, X0, n, steps=steps, bins=4000, seed=11)
+    m, v = X0.double(), 0.0
+    for _ in range(steps):
+        m, v = m + 1.3 * (0.2 - m) / steps, (1 - 1.3 / steps) ** 2 * v + 0.49 / steps
+    assert torch.all((found.mean[0] - m).abs() < 5 * math.sqrt(v / n))
+    assert torch.all((found.var[0] / v - 1).abs() < 5 * math.sqrt(2 / n))
+    for q, z in ((0.5, 0.0), (0.01, -2.3263478740), (0.975, 1.9599639845)):
+        density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi * v)
+        error = math.sqrt(q * (1 - q) / n) / density
+        assert torch.all((found.quantile(q)[0] - (m + z * math.sqrt(v))).abs() < 5 * error)
+
+
+def test_histogram_counts_every_path(small_pieces):
+    found = sk.ensemble(OU, X0, 4000, steps=10, bins=7, span=(-0.1, 0.4), seed=5)
+    x = sk.solve(OU, X0.expand(4000, 2), steps=10, seed=5).x.double()
+    edges = torch.linspace(-0.1, 0.4, 8, dtype=torch.float64)
+    assert torch.allclose(found.edges[0, 0], edges)
+    for d in range(2):
+        place = torch.bucketize(x[:, d].contiguous(), found.edges[0, d], right=True)
+        assert torch.equal(found.counts[0, d], torch.bincount(place, minlength=9))
+    assert found.quantile(0.001)[0, 0] == -math.inf and found.quantile(0.999)[0, 0] == math.inf
+
+
+def test_paths_that_blow_up_are_left_out_and_counted():
+    class Cubic:
+        def drift(self, t, x):
+            return x**3
+
+        def diffusion(self, t, x):
+            return 3.0 * torch.ones_like(x)
+
+    found = sk.ensemble(Cubic(), torch.zeros(1), 3000, steps=40, bins=10)
+    x = sk.solve(Cubic(), torch.zeros(3000, 1), steps=40).x
+    finite = x[torch.isfinite(x).all(1)].double()
+    assert 0 < len(finite) < 3000 and found.count.tolist() == [len(finite)]
+    assert torch.allclose(found.mean[0], finite.mean(0))
+
+
+def test_functionals_that_are_infinite_are_left_out():
+    hit = {"hit": sk.FirstPassage(lambda t, x: x[:, 0], 1.0)}
+    found = sk.ensemble(OU, X0, 3000, steps=40, functionals=hit, seed=2)
+    times = sk.solve(OU, X0.expand(3000, 2), steps=40, functionals=hit, seed=2).functionals["hit"]
+    met = times[torch.isfinite(times)].double()
+    assert found.functionals["hit"].count.tolist() == [len(met)] and 0 < len(met) < 3000
+    assert torch.allclose(found.functionals["hit"].mean[0], met.mean())
+
+
+def test_antithetic_pairs_keep_the_mean_exactly():
+    """OU is linear: the two paths of a pair average to the noiseless path."""
+    found = sk.ensemble(OU, X0.double(), 1000, steps=10, antithetic=True)
+    m = X0.double()
+    for _ in range(10):
+        m = m + 1.3 * (0.2 - m) / 10
+    assert torch.allclose(found.mean[0], m, atol=1e-14)
+
+
+BAD = {
+    "paths": (dict(paths=0), ValueError, "paths"),
+    "half a path": (dict(paths=2.5), TypeError, "paths"),
+    "too many": (dict(paths=1 << 63), ValueError, "paths"),
+    "span": (dict(span=(1.0, 0.0)), ValueError, "span"),
+    "bins": (dict(bins=-1), ValueError, "bins"),
+    "x0": (dict(x0=[0.0]), TypeError, "x0"),
+    "unknown option": (dict(memory=3), TypeError, "memory"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    arguments, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        sk.ensemble(**({"sde": OU, "x0": X0, "paths": 10} | arguments))
+
+
+def test_no_quantile_without_a_histogram():
+    found = sk.ensemble(OU, X0, 10, steps=2)
+    with pytest.raises(ValueError, match="bins=1000"):
+        found.quantile(0.5)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        sk.ensemble(OU, X0, 10, steps=2, bins=5).quantile(1.0)
