@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import torch
 
-from sdekit_kernels.fuse.graph import LITERAL, PATH, STEP, Graph, Node
+from sdekit_kernels.fuse.graph import PATH, STEP, Graph, Node, order_of
 
 __all__ = ["Program", "make_program"]
 
@@ -32,8 +32,8 @@ class Program:
     body: path-level operations, each after its arguments.
     steps, constants: expressions that the body takes from the table, one number a step or one in
     all; a boolean one is stored as 0.0 or 1.0. path_parameters: (slot, entry) of each number that
-    differs between paths. channels: normals a path needs each step. path_times: names of time
-    leaves that differ between paths. parameters: the real tensors behind the slots (not in ``key``).
+    differs between paths. channels: normals a path needs each step. watched: how many of the state
+    must stay finite. parameters: the real tensors behind the slots (not in ``key``).
     learns: whether a tensor that the step reads requires a gradient.
     """
 
@@ -62,15 +62,29 @@ class Program:
 
         times: each time leaf's N values, of the state's type and on its device.
         """
-        memo: dict[Node, torch.Tensor] = {}
         n = next(iter(times.values())).shape[0]
+        value: dict[Node, torch.Tensor] = {}
+        flat: dict[int, tuple[torch.Tensor, ...]] = {}
+        for node in order_of((*self.steps, *self.constants)):
+            if node.op == "literal":
+                kind = torch.bool if node.boolean else self.dtype
+                value[node] = torch.tensor(node.value, dtype=kind, device=device)
+            elif node.op == "time":
+                value[node] = times[node.value[0]]  # type: ignore[index]
+            elif node.op == "parameter":
+                slot, entry = node.value  # type: ignore[misc]
+                if slot not in flat:
+                    whole = self.parameters[slot].detach().reshape(-1)
+                    flat[slot] = whole.to(dtype=self.dtype, device=device).unbind()
+                value[node] = flat[slot][entry]
+            else:
+                value[node] = _apply(node.op, [value[a] for a in node.args], self.dtype)
         steps = torch.empty((n, max(len(self.steps), 1)), dtype=self.dtype, device=device)
         for j, node in enumerate(self.steps):
-            steps[:, j] = self._value(node, times, memo, device)
-        constants = torch.empty(max(len(self.constants), 1), dtype=self.dtype, device=device)
-        for j, node in enumerate(self.constants):
-            constants[j] = self._value(node, times, memo, device)
-        return steps, constants
+            steps[:, j] = value[node]
+        if not self.constants:
+            return steps, torch.empty(1, dtype=self.dtype, device=device)
+        return steps, torch.stack([value[node].to(self.dtype) for node in self.constants])
 
     def path_table(self) -> list[torch.Tensor]:
         """Each path parameter's (B,) numbers, in the state's type."""
@@ -79,28 +93,6 @@ class Program:
             value = self.parameters[slot].detach()
             columns.append(value.reshape(value.shape[0], -1)[:, entry].to(self.dtype))
         return columns
-
-    def _value(
-        self,
-        node: Node,
-        times: Mapping[str, torch.Tensor],
-        memo: dict[Node, torch.Tensor],
-        device: torch.device,
-    ) -> torch.Tensor:
-        if node not in memo:
-            if node.op == "literal":
-                kind = torch.bool if node.boolean else self.dtype
-                memo[node] = torch.tensor(node.value, dtype=kind, device=device)
-            elif node.op == "time":
-                memo[node] = times[node.value[0]]  # type: ignore[index]
-            elif node.op == "parameter":
-                slot, entry = node.value  # type: ignore[misc]
-                value = self.parameters[slot].detach().reshape(-1)[entry]
-                memo[node] = value.to(dtype=self.dtype, device=device)
-            else:
-                args = [self._value(a, times, memo, device) for a in node.args]
-                memo[node] = _apply(node.op, args, self.dtype)
-        return memo[node]
 
     def step_torch(
         self,
@@ -111,28 +103,31 @@ class Program:
         path: Sequence[torch.Tensor] = (),
     ) -> list[torch.Tensor]:
         """The body in torch: the readable reference of the kernels, for one row of the table."""
-        memo: dict[Node, torch.Tensor] = {}
+        value: dict[Node, torch.Tensor] = {}
         for rows, values in ((self.steps, steps), (self.constants, constants)):
             for j, node in enumerate(rows):
-                memo[node] = values[j] != 0 if node.boolean else values[j]
+                value[node] = values[j] != 0 if node.boolean else values[j]
         columns = dict(zip(self.path_parameters, path, strict=True))
 
-        def value(node: Node) -> torch.Tensor:
-            if node not in memo:
-                if node.op == "literal":
-                    kind = torch.bool if node.boolean else self.dtype
-                    memo[node] = torch.tensor(node.value, dtype=kind, device=steps.device)
-                elif node.op == "state":
-                    memo[node] = state[node.value[0]]  # type: ignore[index]
-                elif node.op == "noise":
-                    memo[node] = noise[node.value[0]]  # type: ignore[index]
-                elif node.op == "path_parameter":
-                    memo[node] = columns[node.value]  # type: ignore[index]
-                else:
-                    memo[node] = _apply(node.op, [value(a) for a in node.args], self.dtype)
-            return memo[node]
+        def leaf(node: Node) -> torch.Tensor:
+            if node.op == "literal":
+                kind = torch.bool if node.boolean else self.dtype
+                return torch.tensor(node.value, dtype=kind, device=steps.device)
+            if node.op == "path_parameter":
+                return columns[node.value]  # type: ignore[index]
+            return (state if node.op == "state" else noise)[node.value[0]]  # type: ignore[index]
 
-        return [value(node) for node in self.state]
+        for node in self.body:
+            args = [value[a] if a in value else leaf(a) for a in node.args]
+            value[node] = _apply(node.op, args, self.dtype)
+        return [value[node] if node in value else leaf(node) for node in self.state]
+
+    def outline(self) -> list[tuple[object, ...]]:
+        """All that the step computes, the table's columns too; parameters by slot, not by value."""
+        order = order_of(self.state)
+        place = {node: j for j, node in enumerate(order)}
+        lines = [(n.op, repr(n.value), *(place[a] for a in n.args)) for n in order]
+        return [(self.text,), *lines]
 
 
 def _apply(op: str, args: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
@@ -180,7 +175,7 @@ def make_program(
     powers of two become constants of the table, so that changing one compiles nothing.
     """
     state = _fuse_products(graph, state)
-    order = _order(state)
+    order = order_of(state)
     body, steps, constants, path, noise = [], [], [], [], []
     seen: set[Node] = set()
     for node in order:
@@ -220,7 +215,7 @@ def make_program(
 
 def _plain(node: Node) -> bool:
     """Whether a literal is written into the kernel."""
-    if node.level != LITERAL:
+    if node.op != "literal":
         return False
     v = node.value
     if isinstance(v, bool) or not math.isfinite(v):  # type: ignore[arg-type]
@@ -229,27 +224,9 @@ def _plain(node: Node) -> bool:
     return small or abs(math.frexp(v)[0]) == 0.5  # type: ignore[arg-type]
 
 
-def _order(outputs: Sequence[Node]) -> list[Node]:
-    """Every node that the outputs need, each after its arguments."""
-    order: list[Node] = []
-    done: set[Node] = set()
-    stack = [(node, False) for node in reversed(outputs)]
-    while stack:
-        node, ready = stack.pop()
-        if node in done:
-            continue
-        if ready:
-            done.add(node)
-            order.append(node)
-            continue
-        stack.append((node, True))
-        stack.extend((a, False) for a in reversed(node.args) if a not in done)
-    return order
-
-
 def _fuse_products(graph: Graph, outputs: Sequence[Node]) -> list[Node]:
     """a b + c as one operation where the product serves nothing else."""
-    order = _order(outputs)
+    order = order_of(outputs)
     uses: dict[Node, int] = {}
     for node in order:
         for a in node.args:

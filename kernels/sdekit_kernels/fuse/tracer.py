@@ -12,7 +12,7 @@ its entries become arguments of the kernel. So a trace knows no parameter's valu
 
 from __future__ import annotations
 
-import traceback
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,22 +21,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sdekit_kernels.fuse.graph import PATH, Graph, Node
+from sdekit_kernels.fuse.graph import PATH, Graph, Node, order_of
+from sdekit_kernels.fuse.refusal import CannotFuse, line_of_user
 
-__all__ = ["MAX_COMPONENTS", "MAX_NODES", "CannotFuse", "Symbolic", "Tracer", "line_of"]
+__all__ = ["MAX_COMPONENTS", "MAX_NODES", "OTHER_BATCHES", "CannotFuse", "Symbolic", "Tracer"]
 
 MAX_COMPONENTS = 64
 """Components of a state, and Brownian motions of a sample: beyond, registers overflow."""
 MAX_ENTRIES = 1 << 14
 """Entries of one intermediate tensor a sample."""
+OTHER_BATCHES = (7907, 7919)
+"""Sizes that no other axis has, for a trace in which the batch cannot be taken for another axis."""
 MAX_NODES = 1 << 15
 """Operations a step: beyond, compiling takes minutes."""
 
-_HERE = __file__.rsplit("/", 1)[0]
-
-
-class CannotFuse(Exception):
-    """Why a step cannot become one kernel: the operation, the line it stands on, what to do."""
+_LARGE = "leave a step of this size to the step-by-step path"
+_KEPT = "a tensor that the equation kept from an earlier call"
+_FORGET = "compute each value from t and x alone, keep none on the equation"
 
 
 class Symbolic(torch.Tensor):
@@ -44,28 +45,29 @@ class Symbolic(torch.Tensor):
 
     entries: np.ndarray
     axis: int | None
+    tracer: Tracer
 
     @staticmethod
-    def __new__(
-        cls, entries: np.ndarray, axis: int | None, batch: int, dtype: torch.dtype, device: Any
+    def __new__(  # noqa: D102
+        cls, tracer: Tracer, entries: np.ndarray, axis: int | None, dtype: torch.dtype
     ) -> Any:
-        shape = [batch if i == axis else n for i, n in enumerate(entries.shape)]
+        shape = [tracer.batch if i == axis else n for i, n in enumerate(entries.shape)]
         return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, shape, dtype=dtype, device=device, requires_grad=False
+            cls, shape, dtype=dtype, device=tracer.device, requires_grad=False
         )
 
     def __init__(
-        self, entries: np.ndarray, axis: int | None, batch: int, dtype: torch.dtype, device: Any
+        self, tracer: Tracer, entries: np.ndarray, axis: int | None, dtype: torch.dtype
     ) -> None:
         assert axis is None or entries.shape[axis] == 1
-        self.entries, self.axis = entries, axis
+        self.tracer, self.entries, self.axis = tracer, entries, axis
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise CannotFuse(
-            f"{func} reached a symbolic tensor outside of its trace: the equation kept a tensor "
-            "from an earlier call"
-        )
+        raise CannotFuse(f"{func}: {_KEPT}{line_of_user()}: {_FORGET}")
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return self.clone()
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Symbolic({tuple(self.shape)}, axis={self.axis})"
@@ -89,14 +91,17 @@ class Tracer(TorchDispatchMode):
         self._made: set[int] = set()
         self._captured: set[int] = set()
         self._keep: list[torch.Tensor] = []
+        self._mixed: list[CannotFuse] = []
 
     # -- making symbolic tensors -------------------------------------------------------------------
 
     def wrap(self, entries: np.ndarray, axis: int | None, dtype: torch.dtype) -> Symbolic:
         """A symbolic tensor of these entries, with ``batch`` samples on ``axis``."""
         if entries.size > MAX_ENTRIES:
-            raise self.refuse(f"a tensor of {entries.size} entries a sample", "make it smaller")
-        return Symbolic(entries, axis, self.batch, dtype, self.device)
+            raise self.refuse(f"a tensor of {entries.size} entries a sample", _LARGE)
+        if len(self.graph) > MAX_NODES:
+            raise self.refuse(f"more than {MAX_NODES} operations a step", _LARGE)
+        return Symbolic(self, self.checked(entries, dtype), axis, dtype)
 
     def scalar(self, node: Node) -> Symbolic:
         """A 0-d tensor."""
@@ -119,8 +124,8 @@ class Tracer(TorchDispatchMode):
         if isinstance(value, complex) or (isinstance(value, torch.Tensor) and value.is_complex()):
             raise self.refuse("complex numbers", "write the real and the imaginary part")
         if not isinstance(value, torch.Tensor):
-            return self.wrap(_filled((), self.graph.literal(value)), None, self.dtype)
-        if value.device != self.device and value.ndim > 0:
+            return self.scalar(self.graph.literal(value))
+        if value.device != self.device and (value.ndim > 0 or value.device.type != "cpu"):
             raise self.refuse(
                 f"a parameter on {value.device}, while the state is on {self.device}",
                 f"move it with .to({str(self.device)!r})",
@@ -128,25 +133,19 @@ class Tracer(TorchDispatchMode):
         sizes = [1 if i == place else n for i, n in enumerate(value.shape)]
         count = int(np.prod(sizes, dtype=np.int64))
         if count > MAX_ENTRIES:
-            raise self.refuse(f"a parameter of shape {tuple(value.shape)}", "make it smaller")
-        flat = np.empty(count, dtype=object)
-        if not value.is_floating_point():
-            if place is not None:
-                raise self.refuse(
-                    f"a {value.dtype} parameter with one entry a path", "make it floating-point"
-                )
-            for j, v in enumerate(value.reshape(-1).tolist()):
-                flat[j] = self.graph.literal(v)
+            raise self.refuse(f"a parameter of shape {tuple(value.shape)}", _LARGE)
+        shared = place is None or value.stride(place) == 0
+        if place is None:
+            kept = value
         else:
-            shared = place is None or value.stride(place) == 0
-            if shared and place is not None:
-                value_kept = value.select(place, 0)
-            else:
-                value_kept = value if place is None else value.movedim(place, 0)
-            slot = self._slot(value_kept, value, place)
-            leaf = "parameter" if shared else "path_parameter"
-            for j in range(count):
-                flat[j] = self.graph.leaf(leaf, slot, j)
+            kept = value.select(place, 0) if shared else value.movedim(place, 0)
+        slot = self._slot(kept, value, place)
+        leaf = "parameter" if shared else "path_parameter"
+        flat = np.empty(count, dtype=object)
+        for j in range(count):
+            flat[j] = self.graph.leaf(leaf, slot, j)
+            if value.dtype == torch.bool:
+                flat[j] = self.graph("ne", flat[j], self.graph.literal(0.0))
         return self.wrap(flat.reshape(sizes), place, value.dtype)
 
     def batch_place(self, value: Any, ndim: int, axis: int | None) -> int | None:
@@ -164,6 +163,8 @@ class Tracer(TorchDispatchMode):
 
     def guess_axis(self, shape: Sequence[int]) -> int | None:
         """The batch axis of a tensor of this shape that nothing else tells about."""
+        if self.batch in OTHER_BATCHES and self.batch in shape:
+            return list(shape).index(self.batch)
         if len(shape) == 0 or shape[0] != self.batch:
             return None
         return 0 if self.batch > MAX_COMPONENTS or len(shape) == self.state_ndim else None
@@ -175,7 +176,7 @@ class Tracer(TorchDispatchMode):
             slot = self._slots[key] = len(self.parameters)
             self.parameters.append(kept)
             self._keep.append(value)
-            self._captured.add(value.untyped_storage().data_ptr())
+            self._captured.add(_memory(value))
         return slot
 
     # -- the mode ----------------------------------------------------------------------------------
@@ -192,50 +193,139 @@ class Tracer(TorchDispatchMode):
         # Read here and not from the kernel's parameters: what torch computes of them under
         # no_grad has lost the flag.
         self.learns = self.learns or any(
-            isinstance(v, torch.Tensor) and v.requires_grad for v in tree_leaves((args, kwargs))
+            isinstance(v, torch.Tensor) and v.requires_grad and not isinstance(v, Symbolic)
+            for v in tree_leaves((args, kwargs))
         )
         return aten.run(self, func, args, kwargs)
 
-    def refuse(self, what: str, remedy: str) -> CannotFuse:
+    def refuse(self, what: str, remedy: str, batch: bool = False) -> CannotFuse:
         """The error that says what stands in the way, and on which line of the equation."""
-        return CannotFuse(f"{what}{line_of_user()}: {remedy}")
+        return CannotFuse(f"{what}{line_of_user()}: {remedy}", batch)
 
-    def made(self, value: Any) -> Any:
-        """Remember the memory of real tensors that the step itself made."""
+    def mixes(self, what: str) -> CannotFuse:
+        """The error for an operation under which a path depends on other paths."""
+        remedy = "a path may depend on its own state only: work on the component axes, x[:, ...]"
+        return self.refuse(what, remedy, batch=True)
+
+    def mixed(self, what: str) -> Node:
+        """What depends on other paths: refused only if the step's result depends on it.
+
+        The gradient of a sum over all samples does not, whose value only its backward pass needs.
+        """
+        self._mixed.append(self.mixes(what))
+        return self.graph.leaf("mixed", len(self._mixed) - 1)
+
+    def check_unmixed(self, nodes: Sequence[Node]) -> None:
+        """Refuse what ``mixed`` made, if these expressions depend on it."""
+        for node in order_of(nodes):
+            if node.op == "mixed":
+                raise self._mixed[node.value[0]]  # type: ignore[index]
+
+    def made(self, value: Any, given: Sequence[Any]) -> Any:
+        """Remember the memory of real tensors that the step made, no views of ``given``."""
+        old = {_memory(v) for v in given if isinstance(v, torch.Tensor)}
         for v in tree_leaves(value):
-            if isinstance(v, torch.Tensor):
-                self._made.add(v.untyped_storage().data_ptr())
+            if isinstance(v, torch.Tensor) and _memory(v) not in old:
+                self._made.add(_memory(v))
                 self._keep.append(v)
         return value
 
-    def may_change(self, value: torch.Tensor) -> bool:
-        """Whether the step may write to this real tensor: it made it, and no kernel reads it."""
-        memory = value.untyped_storage().data_ptr()
-        return memory in self._made and memory not in self._captured
+    def check_may_change(self, name: str, targets: Sequence[torch.Tensor]) -> None:
+        """Refuse to write to a real tensor that the step did not make, or that a kernel reads."""
+        for v in targets:
+            if _memory(v) in self._captured and _memory(v) in self._made:
+                raise self.refuse(
+                    f"torch.{name} changes a tensor that the step has used already",
+                    "make a new one: a = a + ... instead of a += ...",
+                )
+            if _memory(v) not in self._made:
+                raise self.refuse(
+                    f"torch.{name} changes a tensor that outlives the step",
+                    "keep no state in the equation",
+                )
 
-    def depends_on_path(self, value: Any) -> bool:
-        """Whether some entry of a symbolic tensor differs between paths."""
-        return isinstance(value, Symbolic) and any(n.level == PATH for n in value.entries.flat)
+    def known(self, value: Symbolic) -> np.ndarray | None:
+        """The entries as numbers, where all are literals; one entry on the batch axis."""
+        if any(n.op != "literal" for n in value.entries.flat):
+            return None
+        numbers = np.array([n.value for n in value.entries.flat], dtype=np.float64)
+        whole = np.bool_ if value.dtype == torch.bool else np.int64
+        kind = np.float64 if value.dtype.is_floating_point else whole
+        return numbers.astype(kind).reshape(value.entries.shape)
+
+    def check_own(self, value: Symbolic) -> None:
+        """Refuse a symbolic tensor of another trace."""
+        if value.tracer is not self:
+            raise self.refuse(_KEPT, _FORGET)
+
+    def checked(self, entries: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+        """``entries`` as a tensor of ``dtype`` holds them.
+
+        The kernel computes in the state's type. What differs between paths and would be computed in
+        another one is refused; literals are rounded to it. Times and parameters of another type
+        are taken in the state's: they differ by that type's rounding.
+        """
+        if dtype == self.dtype or not dtype.is_floating_point:
+            return entries
+        entries = self.rounded(entries, dtype)
+        if any(n.level == PATH for n in entries.flat):
+            self.check_exact(entries, f"a {_short(dtype)} tensor", dtype)
+        return entries
+
+    def rounded(self, entries: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+        """``entries`` with literals rounded to a type that is not the state's."""
+        if dtype == self.dtype or not dtype.is_floating_point:
+            return entries
+        rounded = entries.copy()
+        for where, n in np.ndenumerate(entries):
+            if n.op == "literal" and not n.boolean:
+                rounded[where] = self.graph.literal(torch.tensor(n.value, dtype=dtype).item())
+        return entries if (rounded == entries).all() else rounded
+
+    def check_exact(self, entries: np.ndarray, what: str, dtype: torch.dtype) -> None:
+        """Refuse ``what`` if some entry is not the same number in every floating-point type."""
+        if all(self._exact(n, dtype) for n in entries.flat):
+            return
+        ours, other = _short(self.dtype), _short(dtype)
+        remedy = f"write .to(x.dtype) where {other} enters"
+        if dtype in (torch.float32, torch.float64):
+            remedy += f", or solve in {other}: x0.to(torch.{other})"
+        raise self.refuse(f"{what}, while the state is {ours}", remedy)
+
+    def _exact(self, node: Node, dtype: torch.dtype) -> bool:
+        """Whether this is the same in ``dtype`` and in wider types: a choice of its numbers."""
+        if node.boolean or node.op == "float":
+            return True
+        if node.op == "literal":
+            v = float(node.value)  # type: ignore[arg-type]
+            return not math.isfinite(v) or torch.tensor(v, dtype=dtype).item() == v
+        if node.op in ("parameter", "path_parameter"):
+            return self.parameters[node.value[0]].dtype == dtype  # type: ignore[index]
+        if node.op in ("where", "neg"):
+            return all(self._exact(n, dtype) for n in node.args[node.op == "where" :])
+        if node.op == "mul" and any(n.op == "float" for n in node.args):
+            return all(self._exact(n, dtype) for n in node.args)
+        return node.op in ("add", "sub", "mul") and all(map(_small, node.args))
 
 
-def line_of_user() -> str:
-    """Where the innermost frame outside torch and this package stands: function, file, line."""
-    return _innermost(traceback.extract_stack())
+def _small(node: Node) -> bool:
+    """Whether this is a small whole number, such as a count of truths."""
+    if node.op == "literal":
+        return abs(node.value) <= 64 and float(node.value).is_integer()  # type: ignore[arg-type]
+    if node.op in ("add", "sub", "mul", "neg"):
+        return all(_small(n) for n in node.args)
+    return node.op == "float"
 
 
-def line_of(error: BaseException) -> str:
-    """The same for where an exception was raised."""
-    return _innermost(traceback.extract_tb(error.__traceback__))
+def _memory(value: torch.Tensor) -> int:
+    """Whose bytes these are."""
+    if value.layout != torch.strided:
+        raise CannotFuse(f"a sparse tensor{line_of_user()}: write .to_dense()")
+    return value.untyped_storage()._cdata
 
 
-def _innermost(frames: traceback.StackSummary) -> str:
-    for frame in reversed(frames):
-        name = frame.filename.replace("\\", "/")
-        inside = name.startswith(_HERE) or "/torch/" in name or name.startswith("<frozen")
-        if inside or "/sdekit/solvers/" in name or "/numpy/" in name:
-            continue
-        return f" in {frame.name}, {name.rsplit('/', 1)[-1]} line {frame.lineno}"
-    return ""
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _filled(shape: tuple[int, ...], node: Node) -> np.ndarray:
