@@ -46,8 +46,8 @@ def trace_step(
     (B, ...) that the step finds among the times by these names.
 
     The step is traced twice, a long one only in the first solve: one that remembers something comes
-    out different. Raises CannotFuse, with the operation, its line and what to do, if the step is not
-    one kernel.
+    out different. Raises CannotFuse, with the operation, its line and what to do, if the step is
+    not one kernel.
     """
     _check(states, channels)
     inputs = _Inputs(states, channels, times, per_path or {})

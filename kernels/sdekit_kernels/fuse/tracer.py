@@ -32,8 +32,9 @@ MAX_ENTRIES = 1 << 14
 """Entries of one intermediate tensor a sample."""
 OTHER_BATCHES = (7907, 7919)
 """Sizes that no other axis has, for a trace in which the batch cannot be taken for another axis."""
-MAX_NODES = 1 << 15
-"""Operations a step: beyond, compiling takes minutes."""
+MAX_NODES = 4096
+"""Operations a step: a dense matrix of 36 x 36. Beyond, compiling takes more than five seconds, and a
+step made of torch's own matrix products is faster."""
 
 _LARGE = "leave a step of this size to the step-by-step path"
 _KEPT = "a tensor that the equation kept from an earlier call"
@@ -95,12 +96,16 @@ class Tracer(TorchDispatchMode):
 
     # -- making symbolic tensors -------------------------------------------------------------------
 
+    def check_room(self, more: int = 0) -> None:
+        """Refuse a step that has grown too large, before an operation of ``more`` expressions."""
+        if len(self.graph) + more > MAX_NODES:
+            raise self.refuse(f"more than {MAX_NODES} operations a step", _LARGE)
+
     def wrap(self, entries: np.ndarray, axis: int | None, dtype: torch.dtype) -> Symbolic:
         """A symbolic tensor of these entries, with ``batch`` samples on ``axis``."""
         if entries.size > MAX_ENTRIES:
             raise self.refuse(f"a tensor of {entries.size} entries a sample", _LARGE)
-        if len(self.graph) > MAX_NODES:
-            raise self.refuse(f"more than {MAX_NODES} operations a step", _LARGE)
+        self.check_room()
         return Symbolic(self, self.checked(entries, dtype), axis, dtype)
 
     def scalar(self, node: Node) -> Symbolic:

@@ -158,7 +158,7 @@ def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> A
 @_composed("native_batch_norm", "_native_batch_norm_legit_no_training")
 def _batch_norm(x: Any, weight: Any, bias: Any, mean: Any, variance: Any, *rest: Any) -> Any:
     """With the running statistics; rest: training, momentum, eps (no training in the second)."""
-    if len(rest) == 3 and rest[0] or mean is None:
+    if (len(rest) == 3 and rest[0]) or mean is None:
         raise CannotFuse(
             f"batch normalization in training{line_of_user()}: write .eval(), or LayerNorm"
         )

@@ -22,8 +22,9 @@ _DECIDES: Final = frozenset(
 _SELECTS: Final = frozenset(
     {"masked_select", "masked_scatter", "take", "unique", "_unique2", "unique_dim"}
 )
-_COMPLEX: Final = frozenset({"complex", "polar", "view_as_complex", "linalg_eig"})
 _SORTS: Final = frozenset({"sort", "topk", "argsort", "kthvalue", "median", "mode", "msort"})
+_COMPLEX: Final = frozenset({"complex", "polar", "view_as_complex", "linalg_eig"})
+_WHERE: Final = "use torch.where, which keeps the shape"
 
 
 def run(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
@@ -33,8 +34,8 @@ def run(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
     if torch.Tag.nondeterministic_seeded in func.tags:
         raise tracer.refuse(
             f"torch.{name}, a source of random numbers of its own",
-            "draw nothing in the equation, whose noise enters through the diffusion; a network with "
-            "dropout needs .eval()",
+            "draw nothing in the equation, whose noise enters through the diffusion; a network "
+            "with dropout needs .eval()",
         )
     symbolic = False
     for v in leaves:
@@ -76,9 +77,7 @@ def _run_symbolic(tracer: Tracer, func: Any, name: str, args: Any, kwargs: Any) 
         name == "index"
         and any(isinstance(v, Symbolic) and tracer.known(v) is None for v in tree_leaves(args[1]))
     ):
-        raise tracer.refuse(
-            "an index or mask that depends on the path", "use torch.where, which keeps the shape"
-        )
+        raise tracer.refuse("an index or mask that depends on the path", _WHERE)
     if name in _SORTS:
         raise tracer.refuse(
             f"torch.{name}, which moves numbers about by their values",

@@ -21,6 +21,7 @@ def _product(tracer: Tracer, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     g = tracer.graph
     if a.shape[1] != b.shape[0]:
         raise ValueError(f"matrices {a.shape} and {b.shape} do not multiply")
+    tracer.check_room(a.shape[0] * a.shape[1] * b.shape[1])
     made = np.empty((a.shape[0], b.shape[1]), dtype=object)
     for i, j in np.ndindex(made.shape):
         made[i, j] = g.total(g("mul", u, v) for u, v in zip(a[i], b[:, j], strict=True))
