@@ -12,11 +12,12 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["cache_folder", "module_from_source"]
+__all__ = ["cache_folder", "generated", "module_from_source"]
 
 
 @lru_cache(maxsize=1)
@@ -47,6 +48,12 @@ def cache_folder(kind: str) -> Path | None:
 @lru_cache(maxsize=1)
 def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="sdekit-"))
+
+
+def generated(name: str, write: Callable[[], str]) -> ModuleType:
+    """The module of this name, from the source that ``write`` gives; written once a process."""
+    full = f"sdekit_kernels.generated.{name}"
+    return sys.modules.get(full) or module_from_source(name, write())
 
 
 def module_from_source(name: str, source: str) -> ModuleType:
@@ -86,13 +93,13 @@ def module_from_source(name: str, source: str) -> ModuleType:
 def _write(folder: Path | None, name: str, source: str) -> Path | None:
     if folder is None:
         return None
-    path = folder / f"{name}.py"
-    if path.exists() and path.read_text() == source:
+    path, content = folder / f"{name}.py", source.encode()
+    if path.exists() and path.read_bytes() == content:
         return path
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-", suffix=".py")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(source)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

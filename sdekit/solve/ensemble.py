@@ -16,7 +16,9 @@ import torch
 from sdekit_kernels.checks import check_float_tensor, check_int_range
 from torch import Tensor
 
+from sdekit.grid import as_times
 from sdekit.solve.functionals import Functional
+from sdekit.solve.own_times import has_own_times
 from sdekit.solve.solution import SolveStats
 from sdekit.solve.solve import solve
 
@@ -30,13 +32,13 @@ _SPREAD = 6.0
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Statistics at the times ``t`` (T,), over the paths that stayed finite.
+    """Statistics at the times ``t`` (T,), over the paths that are finite then.
 
     paths: all of them; count: (T,) int64, the finite ones. mean, var: (T, D...), float64, var with
-    the divisor count - 1. cov: (T, D, D) with the event flattened, or None. counts: (T, D..., bins
-    + 2) of a histogram with ``edges`` (T, D..., bins + 1), what lies below and above it at the
-    ends, or None. functionals: by name, an ``Ensemble`` at the last time of each functional's
-    finite values. stats: of the first piece.
+    the divisor count - 1; no numbers where too few paths are finite. cov: (T, D, D) with the event
+    flattened, or None. counts: (T, D..., bins + 2) of a histogram with ``edges`` (T, D..., bins +
+    1), what lies below and above it at the ends, or None. functionals: by name, an ``Ensemble`` of
+    each functional's finite values at the end of the solve. stats: of the first piece.
     """
 
     t: Tensor
@@ -59,8 +61,8 @@ class Ensemble:
     def quantile(self, q: float) -> Tensor:
         """The q-quantile of each component, (T, D...), linear inside a bin of the histogram.
 
-        Infinite where it lies outside the histogram. Raises ValueError without a histogram, or for
-        q outside (0, 1).
+        Infinite where it lies outside the histogram, no number where no path is finite. Raises
+        ValueError without a histogram, or for q outside (0, 1).
         """
         if self.counts is None or self.edges is None:
             raise ValueError("quantiles need a histogram: write ensemble(..., bins=1000)")
@@ -76,7 +78,8 @@ class Ensemble:
         right = self.edges.gather(-1, k.clamp(1, bins))
         value = left + (right - left) * (rank - before) / inside
         value = torch.where(k == 0, -math.inf, value)
-        return torch.where(k == bins + 1, math.inf, value).squeeze(-1)
+        value = torch.where(k == bins + 1, math.inf, value)
+        return torch.where(below[..., -1:] == 0, math.nan, value).squeeze(-1)
 
 
 class _Merged:
@@ -88,9 +91,9 @@ class _Merged:
         self.mean: Any = None
         self.square: Any = None
 
-    def add(self, x: Tensor) -> None:
-        """Merge the finite rows of x (T, N, K)."""
-        n, mean, square = self._of(x)
+    def add(self, x: Tensor, finite: Tensor | None) -> None:
+        """Merge the rows of x (T, N, K), or those that are ``finite`` (T, N, 1)."""
+        n, mean, square = self._of(x, finite)
         if self.count is None:
             self.count, self.mean, self.square = n, mean, square
             return
@@ -106,11 +109,10 @@ class _Merged:
         self.square = self.square + square + spread
         self.count = total
 
-    def _of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Finite rows (T, 1), their mean, and sums of squares or products around it."""
-        x = x.double()
+    def _of(self, x: Tensor, finite: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Number of rows (T, 1), their mean, and sums of squares or products around it."""
         t, rows = x.shape[:2]
-        if math.isfinite(float(x.sum())):  # one pass, where the rest of it would take four
+        if finite is None:
             n = torch.full((t, 1), float(rows), dtype=torch.float64, device=x.device)
             if not self.covariance:
                 var, mean = torch.var_mean(x, 1, correction=0)
@@ -118,15 +120,14 @@ class _Merged:
             mean = x.mean(1)
             away = x - mean[:, None]
             return n, mean, away.mT @ away
-        finite = torch.isfinite(x).all(-1, keepdim=True)
         n = finite.sum(1).double()
         mean = torch.where(finite, x, 0.0).sum(1) / n.clamp(min=1)
         away = torch.where(finite, x - mean[:, None], 0.0)
         return n, mean, away.mT @ away if self.covariance else away.square().sum(1)
 
     def variance(self) -> tuple[Tensor, Tensor | None]:
-        """(variances (T, K), covariances (T, K, K) or None)."""
-        divisor = (self.count - 1).clamp(min=1)
+        """(variances (T, K), covariances (T, K, K) or None), of two paths at least."""
+        divisor = torch.where(self.count > 1, self.count - 1, math.nan)
         if not self.covariance:
             return self.square / divisor, None
         cov = self.square / divisor[:, :, None]
@@ -144,14 +145,12 @@ class _Histogram:
     def add(self, x: Tensor, merged: _Merged) -> None:
         """Count x (T, N, K); what is no number is left out."""
         if self.edges is None:
-            low, high = self._limits(merged)
-            at = torch.linspace(0.0, 1.0, self.bins + 1, dtype=torch.float64, device=x.device)
-            self.edges = low[..., None] + (high - low)[..., None] * at
-            shape = (*low.shape, self.bins + 2)
-            self.counts = torch.zeros(shape, dtype=torch.int64, device=x.device)
+            if not bool(merged.count.any()):
+                return  # a rare functional: the first piece with a value lays the bins
+            self.lay(merged)
         low, high = self.edges[..., 0], self.edges[..., -1]
         scale = (self.bins / (high - low))[:, None]
-        place = ((x.double() - low[:, None]) * scale).floor_().clamp_(-1, self.bins).add_(1.0)
+        place = ((x - low[:, None]) * scale).floor_().clamp_(-1, self.bins).add_(1.0)
         width = self.bins + 2
         place = torch.where(place.isnan(), width, place)  # counted apart, and dropped
         t, _, k = x.shape
@@ -159,6 +158,14 @@ class _Histogram:
         flat = (place.long() + offset).reshape(-1)
         counts = torch.bincount(flat, minlength=t * k * (width + 1))
         self.counts += counts.view(t, k, width + 1)[..., :width]
+
+    def lay(self, merged: _Merged) -> None:
+        """Empty bins around what has been seen so far."""
+        low, high = self._limits(merged)
+        at = torch.linspace(0.0, 1.0, self.bins + 1, dtype=torch.float64, device=low.device)
+        self.edges = low[..., None] + (high - low)[..., None] * at
+        shape = (*low.shape, self.bins + 2)
+        self.counts = torch.zeros(shape, dtype=torch.int64, device=low.device)
 
     def _limits(self, merged: _Merged) -> tuple[Tensor, Tensor]:
         if self.span is not None:
@@ -177,8 +184,13 @@ class _Collector:
         self.histogram = _Histogram(bins, span) if bins else None
 
     def add(self, x: Tensor) -> None:
-        """x (T, N, K)."""
-        self.moments.add(x)
+        """x (T, N, K); a row with an entry that is not finite is left out of everything."""
+        x, finite = x.double(), None
+        # One pass, where the rest of it would take four.
+        if len(x) == 0 or not math.isfinite(float(x.sum())):
+            finite = torch.isfinite(x).all(-1, keepdim=True)
+            x = torch.where(finite, x, math.nan)
+        self.moments.add(x, finite)
         if self.histogram is not None:
             self.histogram.add(x, self.moments)
 
@@ -187,11 +199,14 @@ class _Collector:
         var, cov = self.moments.variance()
         shape = (len(t), *event)
         h = self.histogram
+        if h is not None and h.edges is None:
+            h.lay(self.moments)
+        count = self.moments.count
         return Ensemble(
             t=t,
             paths=paths,
-            count=self.moments.count.squeeze(1).long(),
-            mean=self.moments.mean.reshape(shape),
+            count=count.squeeze(1).long(),
+            mean=torch.where(count > 0, self.moments.mean, math.nan).reshape(shape),
             var=var.reshape(shape),
             cov=cov,
             counts=None if h is None else h.counts.reshape(*shape, h.bins + 2),
@@ -235,16 +250,26 @@ def ensemble(
             (low, high); without it, 6 standard deviations of the first piece on each side.
         options: ``times``, ``method``, ``antithetic``, ``backend``, ``fuse`` of ``solve``.
 
-    Raises TypeError and ValueError as ``solve``, and for paths < 1, bins < 0 or a span that is
-    empty.
+    Raises TypeError and ValueError as ``solve``, and for paths < 1, bins < 0, a span that is
+    empty, or times that differ between samples.
     """
     check_float_tensor("x0", x0)
-    check_int_range("paths", paths, 1, (1 << 63) - first_sample)
+    first_sample = check_int_range("first_sample", first_sample, 0, 1 << 63)
+    paths = check_int_range("paths", paths, 1, (1 << 63) - first_sample + 1)
     check_int_range("bins", bins, 0, 1 << 20)
     if span is not None and not (math.isfinite(span[0]) and span[0] < span[1] < math.inf):
         raise ValueError(f"span must be (low, high) with low < high, got {span!r}")
+    if has_own_times(t0, t1, steps):
+        raise ValueError(
+            "an ensemble has one grid for all paths, but t0, t1 or steps has one entry a sample: "
+            "write numbers"
+        )
     event = tuple(x0.shape)
-    times = 1 if save_at is None else max(len(save_at), 1)
+    if save_at is not None and not isinstance(save_at, Tensor):
+        save_at = as_times("save_at", save_at)
+    times = 1 if save_at is None else max(len(as_times("save_at", save_at)), 1)
+    grid = options.get("times")
+    end = as_times("t1", [t1] if grid is None else grid)[-1:]
     rows = max(1024, _PIECE // (max(x0.numel(), 1) * (times + 1))) // 2 * 2
     whole = _Collector(bins, span, covariance)
     parts = {name: _Collector(bins, None, False) for name in functionals or {}}
@@ -268,7 +293,7 @@ def ensemble(
             )
             first = sol if first is None else first
             saved = sol.x if save_at is not None else sol.x[None]
-            whole.add(saved.reshape(len(saved), n, -1))
+            whole.add(saved.reshape(len(saved), n, x0.numel()))
             for name, value in sol.functionals.items():
                 shapes[name] = tuple(value.shape[1:])
                 parts[name].add(value.reshape(1, n, -1))
@@ -276,8 +301,9 @@ def ensemble(
                 bar.update(n)
     t = first.t.reshape(-1)
     result = whole.result(t, paths, event, first.stats)
+    last = torch.tensor(end, dtype=torch.float64)
     result.functionals.update(  # type: ignore[attr-defined]
-        {name: c.result(t[-1:], paths, shapes[name], first.stats) for name, c in parts.items()}
+        {name: c.result(last, paths, shapes[name], first.stats) for name, c in parts.items()}
     )
     return result
 

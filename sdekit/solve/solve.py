@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from sdekit_kernels.checks import check_float_tensor, check_int_range
 from sdekit_kernels.dispatch import compute_dtype, resolve_backend
+from sdekit_kernels.tracing import transformed
 from torch import Tensor
 
 from sdekit.grid import Saves, as_times, locate_saves, make_grid, time_rounding
@@ -56,11 +57,13 @@ def explain(
     if x is None:
         reason = "the drift takes no state of 1 to 64 components: give x0="
         return Path("torch", resolve_backend(backend, torch.device(device)).backend, reason)
-    functionals = options.pop("functionals", None) or {}
+    functionals = options.pop("functionals", None)
     stop, antithetic = options.pop("stop", None), bool(options.pop("antithetic", False))
     if options:
         raise TypeError(f"explain takes no argument {next(iter(options))!r}")
-    transition = Transition(equation, solver, functionals, stop)
+    _check_state(x)
+    check_functionals(functionals, stop)
+    transition = Transition(equation, solver, functionals or {}, stop)
     path, program = choose_path(transition, x, torch.zeros((), dtype=compute_dtype(x.dtype),
                                 device=x.device), None, backend, fuse, antithetic)  # fmt: skip
     if source and program is not None:
@@ -73,7 +76,7 @@ def explain(
 def _example(sde: Equation, device: torch.device) -> Tensor | None:
     """A state that the equation's drift takes."""
     t = torch.zeros((), device=device)
-    for event in ((), *((d,) for d in range(1, 65))):
+    for event in (*((d,) for d in range(1, 65)), ()):
         x = torch.full((2, *event), 0.5, device=device)
         try:
             with torch.no_grad():
@@ -81,8 +84,7 @@ def _example(sde: Equation, device: torch.device) -> Tensor | None:
                 sde.diffusion(t, x)
         except Exception:  # whatever an equation says of a state of another size
             continue
-        if event:
-            return x
+        return x
     return None
 
 
@@ -125,14 +127,17 @@ def _trace(
         return None, "the torch backend has no kernels of whole paths"
     if x.shape[0] == 0 or x.numel() == 0:
         return None, "there is nothing to solve"
-    if torch.is_grad_enabled() and x.requires_grad:
+    if transformed():
+        return None, "a transform of torch.func or a forward-mode gradient cannot see into a kernel"
+    states = transition.start(t, x)
+    if torch.is_grad_enabled() and any(s.requires_grad for s in states):
         return None, _GRADIENT
     from sdekit_kernels.fuse.tracer import CannotFuse
 
     from sdekit.solve.trajectory import trace_transition
 
     try:
-        program = trace_transition(transition, transition.start(t, x), t, own)
+        program = trace_transition(transition, states, t, own)
     except CannotFuse as error:
         return None, str(error)
     if torch.is_grad_enabled() and program.learns:
@@ -230,10 +235,7 @@ def solve(
     """
     equation = Equation(sde)
     solver = get_solver(method, equation)
-    check_float_tensor("x0", x0)
-    compute_dtype(x0.dtype)
-    if x0.ndim == 0:
-        raise ValueError("x0 must have shape (B, D...), got a 0-d tensor: write x0[None]")
+    _check_state(x0)
     resolve_backend(backend, x0.device)
     check_functionals(functionals, stop)
     own: OwnTimes | None = None
@@ -251,8 +253,8 @@ def solve(
     if saved is not None:
         saves = locate_saves(saved, grid, time_rounding(save_at, times))
     _check_finite(x0)
-    check_int_range("first_sample", first_sample, 0, (1 << 63) - x0.shape[0] + 1)
-    check_int_range("seed", seed, -(1 << 63), 1 << 64)
+    first_sample = check_int_range("first_sample", first_sample, 0, (1 << 63) - x0.shape[0] + 1)
+    seed = check_int_range("seed", seed, -(1 << 63), 1 << 64)
     rows = _rows_in(max_memory, x0)
     transition = Transition(equation, solver, functionals or {}, stop, own is not None)
     start = own.t0 if own is not None else _first_time(grid, x0)
@@ -360,6 +362,13 @@ def _bar(n: int, progress: bool) -> Iterator[Any]:
 
 def _first_time(grid: list[float], x0: Tensor) -> Tensor:
     return torch.tensor(grid[0], dtype=compute_dtype(x0.dtype), device=x0.device)
+
+
+def _check_state(x0: Any) -> None:
+    check_float_tensor("x0", x0)
+    compute_dtype(x0.dtype)
+    if x0.ndim == 0:
+        raise ValueError("x0 must have shape (B, D...), got a 0-d tensor: write x0[None]")
 
 
 def _check_finite(x0: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 import torch
@@ -67,7 +68,9 @@ def run_trajectories(
         backend=run.backend,
         antithetic=run.antithetic,
     )
-    pace = _pace(n, flat.numel(), bar is not None)
+    work = flat.numel() + batch * len(program.body) // 8
+    pace = _pace(n, work, bar is not None)
+    halts = [*sorted(inside), n]  # the steps before which states between grid times are drawn
     k = 0
     while k < n:
         if k in inside:
@@ -75,10 +78,10 @@ def run_trajectories(
             now = _unflatten(flat, states)
             for j, state in enumerate(between(run, k, times, now, path)):
                 saved[inside[k] + j, : program.watched] = state.reshape(batch, -1).t()
-        end = min(n, k + pace, min((i for i in inside if i > k), default=n))
+        end = min(k + pace, halts[bisect_right(halts, k)])
         table, constants = program.table(_clock(run, times, k, end, own is not None), x.device)
         slots = None
-        if saved is not None and any(k < i + 1 <= end for i in slot_of):
+        if any(i in slot_of for i in range(k, end)):
             here = [slot_of.get(i, -1) for i in range(k, end)]
             slots = torch.tensor(here, dtype=torch.int32, device=x.device)
         draw = check_draw(run.seed, keys.PATH, k, first_sample, batch)
@@ -98,13 +101,13 @@ def run_trajectories(
     return Piece(kept, last[1:], bad)
 
 
-def _pace(n: int, numbers: int, bar: bool) -> int:
+def _pace(n: int, work: int, bar: bool) -> int:
     """Steps of one launch: whole groups of four, which share their noise.
 
-    Some 2^30 numbers are a second or so of work, after which Ctrl-C is heard; a bar moves more
-    often.
+    work: of one step, in numbers moved; eight operations count as one. Some 2^30 are a second or
+    so on one core, after which Ctrl-C is heard; a bar moves more often.
     """
-    return max(4, min(MAX_LAUNCH_STEPS, (1 << 30) // numbers, n // 64 if bar else n + 3) // 4 * 4)
+    return max(4, min(MAX_LAUNCH_STEPS, (1 << 30) // work, n // 64 if bar else n + 3) // 4 * 4)
 
 
 def _slots(run: Run) -> tuple[dict[int, int], dict[int, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from sdekit_kernels.dispatch import compute_dtype
 from torch import Tensor
 
 from sdekit.solve.functionals import Functional, beside
@@ -69,11 +70,19 @@ class Transition:
         states = [x]
         if self.stop is not None:
             met = self._met(t, x)
-            states += [met.to(x.dtype), torch.where(met, t.to(x.dtype), torch.inf)]
-        for functional in self.functionals.values():
+            at = torch.where(met, t, torch.inf).to(compute_dtype(x.dtype))
+            states += [met.to(at.dtype), at]
+        for name, functional in self.functionals.items():
             value = functional.start(t, x)
+            if not isinstance(value, Tensor) or value.shape[:1] not in ((), (1,), x.shape[:1]):
+                got = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+                raise ValueError(
+                    f"functional {name!r} must start with one number a path, shape "
+                    f"({x.shape[0]},), or (B, K...), got {got}"
+                )
             # One number for all paths is one number a path, so that each may change.
-            states.append(value.to(x.dtype).expand(x.shape[0], *value.shape[1:]).clone())
+            value = value.to(compute_dtype(x.dtype))
+            states.append(value.expand(x.shape[0], *value.shape[1:]).clone())
         return tuple(states)
 
     def __call__(
@@ -95,12 +104,17 @@ class Transition:
             if self.own_times and held is not None:
                 newly = newly & ~held
             follow += [
-                (met | newly).to(x.dtype),
-                torch.where(newly, t_next.to(x.dtype), at),
+                (met | newly).to(at.dtype),
+                torch.where(newly, t_next.to(at.dtype), at),
             ]
             place = 3
-        for functional, value in zip(self.functionals.values(), states[place:], strict=True):
-            updated = functional.update(value, t, t_next, dt, x, x_next).to(x.dtype)
+        for (name, functional), value in zip(self.functionals.items(), states[place:], strict=True):
+            updated = functional.update(value, t, t_next, dt, x, x_next).to(value.dtype)
+            if updated.shape != value.shape:
+                raise ValueError(
+                    f"functional {name!r} starts with shape {tuple(value.shape)}, but its update "
+                    f"gives {tuple(updated.shape)}: return the same shape from both"
+                )
             if held is not None:
                 updated = torch.where(beside(held, value), value, updated)
             follow.append(updated)

@@ -77,6 +77,7 @@ def test_paths_that_blow_up_are_left_out_and_counted():
     finite = x[torch.isfinite(x).all(1)].double()
     assert 0 < len(finite) < 3000 and found.count.tolist() == [len(finite)]
     assert torch.allclose(found.mean[0], finite.mean(0))
+    assert found.counts.sum() == len(finite)  # the histogram counts the paths of the mean
 
 
 def test_functionals_that_are_infinite_are_left_out():
@@ -86,6 +87,42 @@ def test_functionals_that_are_infinite_are_left_out():
     met = times[torch.isfinite(times)].double()
     assert found.functionals["hit"].count.tolist() == [len(met)] and 0 < len(met) < 3000
     assert torch.allclose(found.functionals["hit"].mean[0], met.mean())
+
+
+def test_where_no_path_is_left_there_are_no_numbers():
+    never = {"hit": sk.FirstPassage(lambda t, x: x[:, 0], 1e9)}
+    found = sk.ensemble(OU, X0, 10, steps=40, functionals=never, bins=5).functionals["hit"]
+    assert found.count.tolist() == [0] and found.counts.sum() == 0
+    assert found.mean.isnan().all() and found.var.isnan().all() and found.quantile(0.5).isnan()
+    one = sk.ensemble(OU, X0, 1, steps=40, bins=5)
+    assert torch.isfinite(one.mean).all() and one.std_error.isnan().all()
+
+
+def test_bins_of_a_rare_functional_lie_where_its_values_do(small_pieces):
+    """A level that no path of the first piece meets, and some later ones do."""
+    top = sk.solve(OU, X0.expand(20000, 2), steps=40, functionals=TOP, seed=2).functionals["top"]
+    level = float(top[:1024].max()) + 1e-3
+    hit = {"hit": sk.FirstPassage(lambda t, x: x[:, 0], level)}
+    arguments = dict(steps=40, functionals=hit, seed=2)
+    times = sk.solve(OU, X0.expand(20000, 2), **arguments).functionals["hit"]
+    met = times[torch.isfinite(times)]
+    assert torch.isinf(times[:1024]).all() and len(met) > 0
+    found = sk.ensemble(OU, X0, 20000, bins=50, **arguments).functionals["hit"]
+    assert found.count.tolist() == [len(met)] == [int(found.counts.sum())]
+    assert (found.edges[0, 0] <= met.max()) and (found.edges[0, -1] >= met.min())
+
+
+def test_times_of_all_kinds():
+    functional = sk.ensemble(OU, X0, 10, steps=4, save_at=[0.5], functionals=TOP)
+    assert functional.t.tolist() == [0.5] and functional.functionals["top"].t.tolist() == [1.0]
+    own = sk.ensemble(OU, X0, 10, times=[0.0, 0.5, 2.0], save_at=[0.5], functionals=TOP)
+    assert own.functionals["top"].t.tolist() == [2.0]
+    nothing = sk.ensemble(OU, X0, 10, steps=4, save_at=[], functionals=TOP, bins=3)
+    assert nothing.mean.shape == (0, 2) and nothing.functionals["top"].count.tolist() == [10]
+    lazily = sk.ensemble(OU, X0, 10, steps=4, save_at=(k / 4 for k in range(3)))
+    assert lazily.t.tolist() == [0.0, 0.25, 0.5]
+    last = sk.ensemble(OU, X0, 10, steps=4, first_sample=(1 << 63) - 10)
+    assert last.count.tolist() == [10]
 
 
 def test_antithetic_pairs_keep_the_mean_exactly():
@@ -100,11 +137,15 @@ def test_antithetic_pairs_keep_the_mean_exactly():
 BAD = {
     "paths": (dict(paths=0), ValueError, "paths"),
     "half a path": (dict(paths=2.5), TypeError, "paths"),
-    "too many": (dict(paths=1 << 63), ValueError, "paths"),
+    "too many": (dict(paths=(1 << 63) + 1), ValueError, "paths"),
     "span": (dict(span=(1.0, 0.0)), ValueError, "span"),
     "bins": (dict(bins=-1), ValueError, "bins"),
     "x0": (dict(x0=[0.0]), TypeError, "x0"),
     "unknown option": (dict(memory=3), TypeError, "memory"),
+    "own times": (dict(t1=torch.linspace(0.1, 1.0, 10)), ValueError, "one grid"),
+    "one saved time": (dict(save_at=0.5), TypeError, "sequence"),
+    "first_sample": (dict(first_sample="a"), TypeError, "first_sample"),
+    "beyond the last": (dict(first_sample=(1 << 63) - 9), ValueError, "paths"),
 }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
 import subprocess
 import sys
+import weakref
 
+import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import sdekit as sk
 
@@ -119,6 +123,76 @@ def test_a_functional_of_ones_own():
     assert fused.functionals["n"].max() > 3
 
 
+def test_a_functional_whose_shape_changes_is_refused():
+    class Wrong(sk.Functional):
+        def __init__(self, first):
+            self.first = first
+
+        def start(self, t, x):
+            return self.first(t, x)
+
+        def update(self, value, t, t_next, dt, x, x_next):
+            return value + x_next[:, :1]  # (B,) + (B, 1) is (B, B)
+
+    starts = {
+        "starts with shape \\(150,\\), but": lambda t, x: torch.zeros_like(x[:, 0]),
+        "got 0.0": lambda t, x: 0.0,
+        "got \\(4,\\)": lambda t, x: torch.zeros(4),
+    }
+    for message, start in starts.items():
+        with pytest.raises(ValueError, match=message):
+            sk.solve(sk.OU(**OU), X0, steps=3, functionals={"w": Wrong(start)})
+
+
+def test_functionals_of_a_state_of_16_bits_keep_float32():
+    """Clocks: a sum of 2000 steps of 1/2000 in bfloat16 would stay at 1/4."""
+    values = dict(
+        area=sk.TimeIntegral(lambda t, x: torch.ones_like(x[:, 0])),
+        hit=sk.FirstPassage(lambda t, x: t * torch.ones(2), 0.777),
+    )
+    x0 = torch.zeros(2, 1, dtype=torch.bfloat16)
+    sol = sk.solve(
+        sk.OU(**OU), x0, steps=2000, functionals=values, stop=lambda t, x: t * torch.ones(2) > 0.9
+    )
+    assert sol.x.dtype == torch.bfloat16 and sol.stop_time.dtype == torch.float32
+    assert sol.functionals["area"][0].item() == pytest.approx(0.9005, abs=6e-5)  # 2000 roundings
+    assert sol.functionals["hit"][0].item() == pytest.approx(0.777, abs=1e-5)
+    assert sol.stop_time.tolist() == pytest.approx([0.9005] * 2, abs=1e-6)
+
+
+def test_levels_on_the_component_axis_and_one_a_path():
+    levels = torch.tensor([0.2, 0.4, 0.6])
+    own = torch.linspace(0.0, 1.0, 150)
+    values = dict(
+        many=sk.FirstPassage(lambda t, x: x[:, :1], levels),
+        own=sk.FirstPassage(lambda t, x: x[:, 0], own),
+        one=sk.FirstPassage(lambda t, x: x[:, 0], 0.4),
+    )
+    fused, stepwise = both(sk.OU(**OU), functionals=values, steps=20)
+    assert fused.functionals["many"].shape == (150, 3)
+    assert torch.equal(fused.functionals["many"][:, 1], fused.functionals["one"])
+    for name, value in stepwise.functionals.items():
+        assert close(fused.functionals[name], value), name
+
+
+def test_backwards_in_time():
+    """An ODE from 1 to 0 with everything that a solve can carry."""
+    ode = Plain(lambda t, x: -x * t, lambda t, x: torch.zeros_like(x), deterministic=True)
+    fused, stepwise = both(
+        ode,
+        t0=1.0,
+        t1=0.0,
+        steps=50,
+        method="heun",
+        save_at=[0.9, 0.511, 0.5, 0.0],
+        functionals={"area": sk.TimeIntegral(lambda t, x: x)},
+        stop=lambda t, x: x[:, 1] > 1.2,
+    )
+    assert close(fused.x, stepwise.x) and torch.equal(fused.status, stepwise.status)
+    assert 0 < (fused.status == 2).sum() < 150
+    assert close(fused.functionals["area"], stepwise.functionals["area"])
+
+
 @pytest.mark.parametrize("batch", [1, 2, 150])
 def test_each_sample_its_own_times(batch):
     n = torch.arange(batch) % 37 + 1
@@ -191,19 +265,43 @@ def test_bits_do_not_depend_on_how_the_batch_is_split(restore_threads):
     assert torch.equal(sk.solve(sde, x0.t().contiguous().t(), steps=37, seed=9).x, whole.x)
 
 
-def test_a_changed_parameter_is_seen_and_compiles_nothing():
-    from sdekit_kernels.fuse._numba import run
+def kernels():
+    """Names of the kernels that this process has loaded."""
+    return {name for name in sys.modules if name.startswith("sdekit_kernels.generated.")}
 
+
+def test_a_changed_parameter_is_seen_and_compiles_nothing():
     theta = torch.tensor([1.0, 2.0])
     sde = sk.OU(theta, 0.0, 0.1)
     first = sk.solve(sde, X0).x
-    compiled = run._launcher.cache_info().misses
+    compiled = kernels()
     theta.mul_(0.5)
     second = sk.solve(sde, X0).x
     sk.solve(sk.OU(torch.tensor([3.0, 4.0]), 0.0, 0.77), X0)
-    assert run._launcher.cache_info().misses == compiled
+    assert kernels() == compiled
     assert not torch.equal(first, second)
     assert close(second, sk.solve(sde, X0, fuse=False).x)
+
+
+def test_the_cache_of_kernels_keeps_no_parameters_alive():
+    theta = torch.rand(150, 1)
+    sk.solve(
+        Plain(lambda t, x, a=theta: -a * x, lambda t, x, a=theta: 0.3 * torch.cos(t) * a * x),
+        X0,
+        steps=3,
+    )
+    alive = weakref.ref(theta)
+    del theta
+    gc.collect()
+    assert alive() is None
+
+
+def test_numbers_of_other_integer_types():
+    """uint8 200 + 100 wraps around; a sample's number does not."""
+    wanted = sk.solve(sk.OU(**OU), X0, steps=3, first_sample=200)
+    for first in (np.uint8(200), torch.tensor(200)):
+        got = sk.solve(sk.OU(**OU), X0, steps=3, first_sample=first, max_memory=8 * 4 * 2 * 20)
+        assert torch.equal(got.x, wanted.x)
 
 
 def test_float64():
@@ -233,6 +331,37 @@ def test_gradients_go_step_by_step():
     assert "gradient" in sk.solve(learned, X0, steps=4).stats.reason
 
 
+def test_what_a_functional_starts_with_may_require_a_gradient():
+    class Weighted(sk.Functional):
+        """w x_0, plus the states that follow."""
+
+        def start(self, t, x):
+            return theta[0] * x[:, 0]
+
+        def update(self, value, t, t_next, dt, x, x_next):
+            return value + x_next[:, 0]
+
+    theta = torch.tensor([2.0], requires_grad=True)
+    sol = sk.solve(sk.OU(**OU), X0, steps=4, functionals={"w": Weighted()})
+    assert "gradient" in sol.stats.reason
+    sol.functionals["w"].sum().backward()
+    assert theta.grad.item() == pytest.approx(X0[:, 0].sum().item(), rel=1e-5)
+
+
+def test_forward_mode_gradients_go_step_by_step():
+    """A tangent is no requires_grad: OU's is (1 - theta dt)^steps for each initial state."""
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(X0, torch.ones_like(X0))
+        sol = sk.solve(sk.OU(**OU), dual, steps=4)
+        tangent = forward_ad.unpack_dual(sol.x).tangent
+    assert "forward-mode" in sol.stats.reason
+    assert torch.allclose(tangent, torch.tensor((1 - 1.3 / 4) ** 4))
+    with forward_ad.dual_level():
+        theta = forward_ad.make_dual(torch.tensor(1.3), torch.tensor(1.0))
+        sol = sk.solve(sk.OU(theta, 0.2, 0.7), X0, steps=4)
+        assert forward_ad.unpack_dual(sol.x).tangent.abs().min() > 0
+
+
 BRANCHES = {
     "if": (lambda t, x: x if t > 0.5 else -x, "use torch.where"),
     "float(t)": (lambda t, x: -x * float(t), "torch.sin"),
@@ -257,6 +386,14 @@ def test_what_stands_in_the_way_is_named_and_the_answer_is_the_same(name):
         sk.solve(sde, X0, steps=5, fuse=True)
 
 
+def test_ctrl_c_is_heard_within_seconds_of_an_equation_of_many_operations():
+    from sdekit.solve.trajectory import _pace
+
+    assert _pace(10**6, 1 << 20, False) == 1024  # 2^30 numbers
+    assert _pace(10**6, 1 << 29, False) == 4 and _pace(640, 1, True) == 8
+    assert _pace(3, 1, False) == 4 and _pace(10**9, 1, False) == 1 << 16
+
+
 def test_a_state_that_is_too_large():
     sol = sk.solve(sk.OU(**OU), torch.zeros(3, 65), steps=2)
     assert sol.stats.path == "step_kernel" and "65 components" in sol.stats.reason
@@ -275,6 +412,17 @@ def test_explain_shows_the_kernel():
     assert sk.explain(lorenz).name == "trajectory_kernel"  # it finds that the state has three
     with pytest.raises(TypeError, match="steps"):
         sk.explain(sk.OU(), steps=3)
+    # What solve refuses, explain refuses in the same words.
+    for arguments, error, message in (
+        (dict(x0=torch.tensor(1.0)), ValueError, r"x0\[None\]"),
+        (dict(x0=[1.0]), TypeError, "as_tensor"),
+        (dict(stop=3), TypeError, "stop must be a function"),
+        (dict(functionals=[3]), TypeError, "mapping"),
+    ):
+        with pytest.raises(error, match=message):
+            sk.explain(sk.OU(), **arguments)
+    flat = Plain(lambda t, x: -x.view(len(x)), lambda t, x: torch.ones(len(x)))
+    assert "give x0=" not in sk.explain(flat).reason  # a state of no axis but the batch's
 
 
 BAD = {

@@ -10,11 +10,13 @@ therefore another one for each version of this package's sources.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 from numba.core import config
+from numba.core.caching import FunctionCache
 
 from sdekit_kernels.cache import cache_folder
 
@@ -26,6 +28,35 @@ __all__ = ["inline", "kernel"]
 def inline(function: F) -> F:
     """Compile a device function that is always inlined into the kernel that calls it."""
     return numba.njit(forceinline=True, fastmath=False, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+_DAMAGED = (OSError, EOFError, pickle.UnpicklingError)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache of compiled functions, for which a full disk or a damaged file is no error.
+
+    What cannot be read is compiled again; what cannot be written is compiled again by the next
+    process.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, or None."""
+        try:
+            return super().load_overload(sig, target_context)
+        except _DAMAGED:
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled function; a damaged index is started anew."""
+        try:
+            super().save_overload(sig, data)
+        except _DAMAGED:
+            try:
+                self.flush()
+                super().save_overload(sig, data)
+            except _DAMAGED:
+                return
 
 
 def kernel(function: F) -> F:
@@ -40,7 +71,7 @@ def kernel(function: F) -> F:
         before = config.CACHE_DIR
         config.CACHE_DIR = str(folder)
         try:
-            compiled.enable_caching()
+            compiled._cache = _Cache(function)
         finally:
             config.CACHE_DIR = before
     return compiled  # type: ignore[no-any-return]

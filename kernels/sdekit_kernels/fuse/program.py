@@ -136,6 +136,26 @@ def _apply(op: str, args: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.T
     return TORCH[op](*args)  # type: ignore[no-any-return]
 
 
+def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """a b + c rounded once: in float64 from float32; else from the product's own rounding error."""
+    if a.dtype == torch.float32:
+        return (a.double() * b.double() + c.double()).to(a.dtype)
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    product = a * b
+    lost = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+    total = product + c
+    part = total - product
+    exact = total + (((product - (total - part)) + (c - part)) + lost)
+    return torch.where(exact.isfinite(), exact, total)
+
+
+def _halves(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """a in two parts of 26 bits (Veltkamp)."""
+    scaled = a * (2.0**27 + 1.0)
+    high = scaled - (scaled - a)
+    return high, a - high
+
+
 TORCH: Final[dict[str, Any]] = {
     **{
         name: getattr(torch, name)
@@ -155,7 +175,7 @@ TORCH: Final[dict[str, Any]] = {
     "xor": torch.logical_xor,
     "not": torch.logical_not,
     "where": torch.where,
-    "fma": lambda a, b, c: (a.double() * b.double() + c.double()).to(a.dtype),
+    "fma": _fma,
 }
 """What each operation means, in torch."""
 

@@ -33,8 +33,8 @@ MAX_ENTRIES = 1 << 14
 OTHER_BATCHES = (7907, 7919)
 """Sizes that no other axis has, for a trace in which the batch cannot be taken for another axis."""
 MAX_NODES = 4096
-"""Operations a step: a dense matrix of 36 x 36. Beyond, compiling takes more than five seconds, and a
-step made of torch's own matrix products is faster."""
+"""Operations a step: a dense matrix of 36 x 36. Beyond, compiling takes more than five seconds, and
+a step made of torch's own matrix products is faster."""
 
 _LARGE = "leave a step of this size to the step-by-step path"
 _KEPT = "a tensor that the equation kept from an earlier call"

@@ -40,7 +40,7 @@ def trees(ops: dict[str, int], literals: list[float], size: int) -> st.SearchStr
     return st.recursive(leaves(literals), grow, max_leaves=size)
 
 
-TEXTUAL = {
+OWN = {
     "mask": lambda a, b: (a < b).to(a.dtype),
     "choose": lambda a, b, c: torch.where((a > b) & ~(b == c) | (a <= c) ^ (a != b), b, c),
     "over": torch.div,
@@ -73,7 +73,7 @@ class Value:
             return self.now[f"t{args[0]}"] + torch.zeros_like(self.x[:, 0])
         if op in ("state", "noise"):
             return (self.x if op == "state" else self.z)[:, args[0]]
-        made = {**TORCH, **TEXTUAL}[op](*(self(a) for a in args))
+        made = {**TORCH, **OWN}[op](*(self(a) for a in args))
         self.seen.append(made)
         return made
 
@@ -98,7 +98,8 @@ def both(
 
 
 EXACT = {"add": 2, "sub": 2, "mul": 2, "neg": 1, "abs": 1, "min": 2, "max": 2, "mask": 2,
-         "choose": 3, "square": 1, "same": 1, "none": 1, "floor": 1, "round": 1, "over": 0}  # fmt: skip
+         "choose": 3, "square": 1, "same": 1, "none": 1, "floor": 1, "round": 1,
+             "over": 0}  # fmt: skip
 WHOLE = [0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 5.0]
 POWERS = [1.0, -1.0, 2.0, -0.5, 4.0]
 ENDS = [math.inf, -math.inf, math.nan, 0.0]
@@ -109,8 +110,8 @@ ENDS = [math.inf, -math.inf, math.nan, 0.0]
     tree=trees(EXACT, POWERS, 12),
     x=st.lists(st.sampled_from(WHOLE + ENDS), min_size=12, max_size=12),
     z=st.lists(st.sampled_from(WHOLE), min_size=12, max_size=12),
-    p=st.lists(st.sampled_from(POWERS + ENDS + [-0.0]), min_size=3, max_size=3),
-    t=st.lists(st.sampled_from(POWERS + [0.0]), min_size=3, max_size=3),
+    p=st.lists(st.sampled_from([*POWERS, *ENDS, -0.0]), min_size=3, max_size=3),
+    t=st.lists(st.sampled_from([*POWERS, 0.0]), min_size=3, max_size=3),
 )
 def test_exact_values_stay_exact(tree, x, z, p, t):
     """Of small whole numbers, infinities and NaN, where no operation rounds: equal, not close."""
@@ -134,7 +135,7 @@ def reach(tree: Any, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return made, torch.zeros_like(made)
     op, *inner = tree
     args = [reach(a, value) for a in inner]
-    made = {**TORCH, **TEXTUAL}[op](*(a for a, _ in args))
+    made = {**TORCH, **OWN}[op](*(a for a, _ in args))
     a, d = args[0]
     if op in ("add", "sub"):
         moved = d + args[1][1]

@@ -133,7 +133,8 @@ FUNCTIONS = {
     "atan2": lambda x: torch.atan2(x, torch.cos(x)),
     "max": lambda x: torch.maximum(x, 0.5 * x), "clamp": lambda x: x.clamp(-1, 2),
     "where": lambda x: torch.where((x > 0) & ~(x > 3) | torch.isnan(x), x, -x),
-    "isinf": lambda x: torch.isinf(x).to(x.dtype), "remainder": lambda x: x - 2 * torch.floor(x / 2),
+    "isinf": lambda x: torch.isinf(x).to(x.dtype),
+    "remainder": lambda x: x - 2 * torch.floor(x / 2),
 }  # fmt: skip
 ULPS = {"tan": 4, "cube": 4, "inverse": 4, "power": 4, "odd power": 4}
 LIMITS = {"sin": 2.0**20, "cos": 2.0**20, "tan": 2.0**20, "atan2": 2.0**20, "remainder": 2.0**50,

@@ -1,12 +1,17 @@
-"""Every kind of torch code that a drift may hold, traced, against the same code run as it stands."""
+"""Every kind of torch code that a drift may hold, traced, against the same code as it stands."""
 
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from sdekit_kernels.fuse.trace import trace_step
 from torch.func import grad, jacrev, jvp, vjp, vmap
 
 from tests.kernels.fuse.stepping import assert_agrees, numbers, states, trace
@@ -25,7 +30,8 @@ POINTWISE = {
     "exp": lambda t, x: x.exp() + torch.exp2(x) + torch.expm1(x) + torch.special.expit(x),
     "log": lambda t, x: (x + 2).log() + (x + 2).log2() + (x + 2).log10() + torch.log1p(x + 1),
     "sin": lambda t, x: x.sin() + x.cos() + x.tan() * 0.1 + torch.sinc(x),
-    "asin": lambda t, x: torch.asin(x / 2) + torch.acos(x / 2) + torch.atan(x) + torch.atan2(x, x + 2),
+    "asin": lambda t, x: torch.asin(x / 2) + torch.acos(x / 2) + torch.atan(x)
+        + torch.atan2(x, x + 2),
     "sinh": lambda t, x: x.sinh() + x.cosh() + x.tanh(),
     "asinh": lambda t, x: torch.asinh(x) + torch.acosh(x + 3) + torch.atanh(x / 2),
     "sigmoid": lambda t, x: torch.sigmoid(x) + F.logsigmoid(x) + torch.logit(torch.sigmoid(x)),
@@ -48,13 +54,16 @@ POINTWISE = {
     "remainder": lambda t, x: x % 0.3 + torch.fmod(x, 0.3) + torch.remainder(x, -0.7) + x // 0.3,
     "floor division": lambda t, x: torch.div(x, 0.3, rounding_mode="trunc") + (x / 0.3).floor(),
     "isfinite": lambda t, x: torch.where(torch.isfinite(1 / x), x, 0) + torch.isnan(x).to(x),
-    "isinf": lambda t, x: torch.isinf(x / 0).to(x) + torch.isposinf(x / 0).to(x) + torch.isneginf(x),
-    "nan_to_num": lambda t, x: x.log().nan_to_num(nan=0.3) + (x > 9).to(x).log().nan_to_num(neginf=2),
+    "isinf": lambda t, x: torch.isinf(x / 0).to(x) + torch.isposinf(x / 0).to(x)
+        + torch.isneginf(x),
+    "nan_to_num": lambda t, x: x.log().nan_to_num(nan=0.3)
+        + (x > 9).to(x).log().nan_to_num(neginf=2),
     "lerp": lambda t, x: torch.lerp(x, x * x, 0.3) + torch.lerp(x, x * x, x) + torch.lerp(x, -x, t),
     "addcmul": lambda t, x: torch.addcmul(x, x, x + 1, value=0.3) + torch.addcdiv(x, x, x + 2),
     "alpha": lambda t, x: torch.add(x, x * x, alpha=1.3) + torch.sub(x, x * x, alpha=0.7)
     + torch.rsub(x, 2, alpha=3),
-    "hypot": lambda t, x: torch.hypot(x, x + 1) + torch.hypot(x * 1e-200, x) + torch.hypot(x, x * 0),
+    "hypot": lambda t, x: torch.hypot(x, x + 1) + torch.hypot(x * 1e-200, x)
+        + torch.hypot(x, x * 0),
     "logaddexp": lambda t, x: torch.logaddexp(x, 2 * x) + torch.logaddexp2(x, x * x),
     "xlogy": lambda t, x: torch.xlogy(x, x + 2) + torch.special.xlog1py(x, x + 1)
     + torch.xlogy(0 * x, x.abs()),
@@ -63,15 +72,18 @@ POINTWISE = {
     "activations": lambda t, x: F.silu(x) + F.gelu(x) + F.gelu(x, approximate="tanh") + F.elu(x)
     + F.leaky_relu(x, 0.2) + F.mish(x) + F.selu(x) + F.celu(x, 1.3) + F.relu6(3 * x),
     "more activations": lambda t, x: F.hardtanh(x) + F.hardsigmoid(3 * x) + F.hardswish(3 * x)
-    + F.softsign(x) + F.tanhshrink(x) + F.threshold(x, 0.1, 0.7) + F.softshrink(x) + F.hardshrink(x),
+    + F.softsign(x) + F.tanhshrink(x) + F.threshold(x, 0.1, 0.7) + F.softshrink(x)
+    + F.hardshrink(x),
     "masked_fill": lambda t, x: x.masked_fill(x > 0.3, 0.7) + torch.masked_fill(x, x < 0, t),
     "time": lambda t, x: torch.sin(3 * t) * x + t * t - x / (1 + t) + torch.exp(-t * x) + t**1.3,
-    "time decides": lambda t, x: torch.where(t > 0.5, x, -x) + (t < 0.2) * x + torch.clamp(t, 0, 0.3),
+    "time decides": lambda t, x: torch.where(t > 0.5, x, -x) + (t < 0.2) * x
+        + torch.clamp(t, 0, 0.3),
     "copies": lambda t, x: x.clone() + x.detach() + x.to(torch.float64) + x.contiguous() + x.data,
     "fresh tensors": lambda t, x: torch.ones_like(x) * x + torch.full_like(x, 1.37) + x.new_ones(())
     + torch.zeros(x.shape, dtype=x.dtype) + torch.tensor(0.3) + torch.full((), 1.37),
     "shapes": lambda t, x: x.reshape(x.shape) + x.view(x.size()) + x.unsqueeze(1).squeeze(1)
-    + x[None][0] + x.unsqueeze(-1)[..., 0] + x.expand_as(x) + x.reshape(x.shape[0], -1).reshape(x.shape) + x.movedim(0, -1).movedim(-1, 0),
+    + x[None][0] + x.unsqueeze(-1)[..., 0] + x.expand_as(x)
+    + x.reshape(x.shape[0], -1).reshape(x.shape) + x.movedim(0, -1).movedim(-1, 0),
 }  # fmt: skip
 
 
@@ -82,7 +94,8 @@ def test_pointwise(name):
 
 
 COMPONENTS = {
-    "sum": lambda t, x: x.sum(-1, keepdim=True) * x + x.sum(1)[:, None] + (x > 0).sum(1, keepdim=True),
+    "sum": lambda t, x: x.sum(-1, keepdim=True) * x + x.sum(1)[:, None]
+        + (x > 0).sum(1, keepdim=True),
     "mean": lambda t, x: x.mean(1, keepdim=True) - x + torch.mean(x, -1)[:, None],
     "prod": lambda t, x: x.prod(1, keepdim=True) + x,
     "norm": lambda t, x: x / x.norm(dim=1, keepdim=True) + torch.linalg.norm(x, dim=-1)[:, None],
@@ -94,9 +107,11 @@ COMPONENTS = {
     "places": lambda t, x: 0.3 * x.argmax(1)[:, None].to(x) + x.argmin(1, keepdim=True) + x,
     "any, all": lambda t, x: (x > 1).any(1, keepdim=True) * x + (x > -1).all(1)[:, None]
     + torch.count_nonzero(x > 0, 1)[:, None],
-    "variance": lambda t, x: x.var(1, keepdim=True, correction=0) + x.std(1, unbiased=False)[:, None],
+    "variance": lambda t, x: x.var(1, keepdim=True, correction=0)
+        + x.std(1, unbiased=False)[:, None],
     "softmax": lambda t, x: x.softmax(1) + F.log_softmax(x, -1) + F.softmin(x, 1),
-    "logsumexp": lambda t, x: torch.logsumexp(x, 1, keepdim=True) + torch.logsumexp(3 * x, -1)[:, None],
+    "logsumexp": lambda t, x: torch.logsumexp(x, 1, keepdim=True)
+        + torch.logsumexp(3 * x, -1)[:, None],
     "running": lambda t, x: x.cumsum(1) + x.cumprod(-1) + x.cummax(1)[0] + x.cummin(1).values
     + torch.logcumsumexp(x, 1),
     "differences": lambda t, x: x + torch.diff(x, dim=1, prepend=x[:, -1:]),
@@ -120,7 +135,8 @@ COMPONENTS = {
     + torch.cat(x.split(2, dim=1)[::-1], 1) + torch.cat(x.tensor_split(2, 1)[::-1], 1),
     "outer": lambda t, x: (x[:, :, None] * x[:, None, :]).sum(1)
     + (x[:, :, None] - x[:, None, :]).abs().mean(2),
-    "diagonals": lambda t, x: torch.diag_embed(x).sum(1) + torch.diagonal(x[:, :, None] * x[:, None, :],
+    "diagonals": lambda t, x: torch.diag_embed(x).sum(1)
+        + torch.diagonal(x[:, :, None] * x[:, None, :],
     dim1=1, dim2=2) + torch.diag_embed(x, 1).sum(1)[:, 1:],
     "triangles": lambda t, x: torch.tril(x[:, :, None] * x[:, None, :]).sum(2)
     + torch.triu(x[:, :, None] * x[:, None, :], 1).sum(2),
@@ -213,14 +229,17 @@ THREE = {
         x, torch.tensor([[0.3, -1, 2]], dtype=x.dtype).expand_as(x)
     ),
     "determinant": lambda t, x: torch.linalg.det(torch.diag_embed(x) + x[:, :, None])[:, None] * x,
-    "inverse": lambda t, x: (torch.linalg.inv(torch.diag_embed(x + 9) + x[:, None, :]) @ x[..., None])[..., 0],
+    "inverse": lambda t, x:
+        (torch.linalg.inv(torch.diag_embed(x + 9) + x[:, None, :]) @ x[..., None])[..., 0],
     "solve": lambda t, x: torch.linalg.solve(torch.diag_embed(x + 9) + x[:, None, :], x),
     "matrix power": lambda t, x: torch.linalg.matrix_power(torch.diag_embed(x) + 0.3, 3).sum(1),
-    "norm of matrices": lambda t, x: torch.linalg.matrix_norm(x[:, :, None] * x[:, None, :])[:, None] + x,
+    "norm of matrices": lambda t, x:
+        torch.linalg.matrix_norm(x[:, :, None] * x[:, None, :])[:, None] + x,
     "trace": lambda t, x: vmap(torch.trace)(x[:, :, None] * x[:, None, :])[:, None] * x,
     "tensordot": lambda t, x: torch.tensordot(x, torch.ones(3, 3, dtype=x.dtype), 1),
     "lorenz": lambda t, x: torch.stack(
-        [10 * (x[:, 1] - x[:, 0]), x[:, 0] * (28 - x[:, 2]) - x[:, 1], x[:, 0] * x[:, 1] - 8 / 3 * x[:, 2]], 1
+        [10 * (x[:, 1] - x[:, 0]), x[:, 0] * (28 - x[:, 2]) - x[:, 1],
+            x[:, 0] * x[:, 1] - 8 / 3 * x[:, 2]], 1
     ),
 }  # fmt: skip
 
@@ -236,14 +255,18 @@ MATRICES = {
     "mm": lambda a, b: lambda t, x: torch.mm(x, a) + torch.addmm(b, x, a, beta=0.3, alpha=2),
     "linear": lambda a, b: lambda t, x: F.linear(x, a, b),
     "A @ x": lambda a, b: lambda t, x: (a @ x.T).T + (a @ x[..., None])[..., 0],
-    "einsum": lambda a, b: lambda t, x: torch.einsum("ij,bj->bi", a, x) + torch.einsum("bi,ij,bj->b", x, a, x)[:, None],
+    "einsum": lambda a, b: lambda t, x: torch.einsum("ij,bj->bi", a, x)
+        + torch.einsum("bi,ij,bj->b", x, a, x)[:, None],
     "mv": lambda a, b: lambda t, x: vmap(lambda y: a @ y + torch.mv(a, y) * torch.dot(b, y))(x),
-    "matmul of many": lambda a, b: lambda t, x: torch.matmul(a.expand(x.shape[0], *a.shape), x[..., None])[..., 0],
+    "matmul of many": lambda a, b: lambda t, x:
+        torch.matmul(a.expand(x.shape[0], *a.shape), x[..., None])[..., 0],
     "A(t)": lambda a, b: lambda t, x: x @ (a * torch.sin(t)).T + b * t,
     "A(t) filled": lambda a, b: lambda t, x: x @ (a + t * torch.eye(len(b), dtype=x.dtype)),
-    "products of A(t)": lambda a, b: lambda t, x: x @ ((a * t) @ a) + (a * t) @ b + torch.outer(b, b * t)[0],
+    "products of A(t)": lambda a, b: lambda t, x: x @ ((a * t) @ a) + (a * t) @ b
+        + torch.outer(b, b * t)[0],
     "matrix exponential": lambda a, b: lambda t, x: x @ torch.linalg.matrix_exp(a),
-    "cholesky": lambda a, b: lambda t, x: x @ torch.linalg.cholesky(a @ a.T + torch.eye(len(b), dtype=x.dtype)),
+    "cholesky": lambda a, b: lambda t, x:
+        x @ torch.linalg.cholesky(a @ a.T + torch.eye(len(b), dtype=x.dtype)),
     "kron": lambda a, b: lambda t, x: x @ torch.kron(a, b[None, :1] * t),
     "quadratic form": lambda a, b: lambda t, x: ((x @ a) * x).sum(1, keepdim=True) * x,
 }  # fmt: skip
@@ -324,7 +347,8 @@ class Network(torch.nn.Module):
     def __init__(self, d):
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(d + 1, 8), torch.nn.Tanh(), torch.nn.LayerNorm(8), torch.nn.Linear(8, 8),
+            torch.nn.Linear(d + 1, 8), torch.nn.Tanh(), torch.nn.LayerNorm(8),
+                torch.nn.Linear(8, 8),
             torch.nn.SiLU(), torch.nn.Dropout(0.5), torch.nn.Linear(8, d),
         ).double()  # fmt: skip
         for j, p in enumerate(self.parameters()):
@@ -356,7 +380,8 @@ NESTED = {
     "grad of a sum": lambda t, x: -grad(lambda y: ((y**2 - 1) ** 2).sum())(x),
     "vmap of vjp": lambda t, x: vmap(lambda y: vjp(torch.tanh, y)[1](y)[0])(x),
     "divergence": lambda t, x: vmap(lambda y: torch.trace(jacrev(torch.sin)(y)) * y)(x),
-    "nested jvp": lambda t, x: jvp(lambda y: jvp(torch.exp, (y,), (y,))[1], (x,), (torch.ones_like(x),))[1],
+    "nested jvp": lambda t, x:
+        jvp(lambda y: jvp(torch.exp, (y,), (y,))[1], (x,), (torch.ones_like(x),))[1],
 }  # fmt: skip
 
 
@@ -405,9 +430,13 @@ def test_values_are_not_in_the_program(one, other):
 def test_parameters_changed_between_solves_are_seen():
     p = numbers(3)
     keys = set()
+
+    def drift(t, x):
+        return (1 + p) * x + p * t
+
     for _ in range(3):
-        keys.add(assert_agrees(lambda t, x: (1 + p) * x + p * t, states(4, 3)).key)
-        p *= 1.37
+        keys.add(assert_agrees(drift, states(4, 3)).key)
+        p.mul_(1.37)
     assert len(keys) == 1
 
 
@@ -423,7 +452,7 @@ def test_the_table_is_read_when_it_is_made():
 
 
 def test_a_batch_is_not_in_the_program():
-    """Batches of other sizes make the same program, whether or not they are as many as components."""
+    """Batches of other sizes make the same program, even one of as many as there are components."""
     a = numbers(3, 3)
     for drift in (lambda t, x: x @ (a * t), filled, COMPONENTS["stack"]):
         keys = {trace(drift, states(b, 3)).key for b in (1, 2, 3, 64, 65, 1000)}
@@ -451,3 +480,62 @@ def test_infinite_and_missing_numbers():
     x[0, 0], x[1, 0], x[2, 1], x[3, 0] = math.inf, -math.inf, math.nan, 0.0
     for drift in (*POINTWISE.values(), *COMPONENTS.values()):
         assert_agrees(drift, x)
+
+
+def test_an_empty_batch():
+    program = trace(lambda t, x: x @ (numbers(3, 3) * t) - x.softmax(1), states(4, 3))
+    empty = trace(lambda t, x: x @ (numbers(3, 3) * t) - x.softmax(1), states(0, 3))
+    assert empty.key == program.key
+
+
+def test_numbers_of_each_path_beside_the_times():
+    """A step may have numbers of its own for each path, where batches can be confused too."""
+    a = numbers(3, 3)
+
+    def step(now, z, given):
+        (x,) = given
+        return (x + (x @ (a * now["k"])) * now["dt"][:, None],)
+
+    for batch in (1, 2, 3, 1000):
+        dt = numbers(batch)
+        x = states(batch, 3)
+        program = trace_step(step, [x], (3,), ("k",), {"dt": dt})
+        table, constants = program.table({"k": torch.full((1,), 2.0, dtype=x.dtype)}, x.device)
+        got = program.step_torch(list(x.T), list(x.T), table[0], constants, program.path_table())
+        wanted = step({"k": torch.tensor(2.0, dtype=x.dtype), "dt": dt}, None, (x,))[0]
+        assert torch.allclose(torch.stack(got, 1), wanted, rtol=0, atol=1e-14)
+
+
+PLAIN = """
+import sys, torch
+from sdekit_kernels.fuse.trace import trace_step
+network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
+
+def step(now, z, given):
+    (x,) = given
+    a, b, c = x.unbind(1)
+    f = torch.stack([torch.sin(a) * b.exp(), torch.where(c > 0, a, b) / 3, c.clamp(0, 1) ** 2], 1)
+    f[:, 0] += x.softmax(1).sum(1)
+    f = f + network(x) + x @ torch.eye(3) + torch.einsum("bi,bj->bi", x, x)
+    f = f + torch.sigmoid(x * now["t"])
+    return (x + f * now["dt"] + torch.relu(x).mean(1, keepdim=True) * z,)
+
+with torch.no_grad():
+    trace_step(step, [torch.ones(5, 3)], (3,), ("t", "dt"))
+heavy = ("torch._dynamo", "torch._inductor", "sympy", "numba", "triton")
+print(*(m for m in heavy if m in sys.modules))
+"""
+
+
+def test_a_trace_loads_no_compiler():
+    """Ordinary operations: torch's own compiler is two seconds of imports."""
+    kernels = Path(__file__).parents[3] / "kernels"
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN],
+        env={**os.environ, "PYTHONPATH": str(kernels)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == []

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from sdekit_kernels._cpu.parallel import run_blocks
-from sdekit_kernels.cache import module_from_source
+from sdekit_kernels.cache import generated
 from sdekit_kernels.fuse._numba.printer import block_rows, print_numba
 from sdekit_kernels.fuse.launch import Launch
-from sdekit_kernels.fuse.program import Program
 
 __all__ = ["run_numba"]
 
 _NONE = np.empty(0, np.int32)
-
-
-@lru_cache(maxsize=512)
-def _launcher(key: str, antithetic: bool, program: _ByKey) -> Any:
-    source = print_numba(program.program, antithetic)
-    return module_from_source(f"cpu_{key}{'_pairs' if antithetic else ''}", source).launch
-
-
-class _ByKey:
-    """A program that compares by its key, so that the cache of launchers holds no parameters."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByKey)
-
-    def __hash__(self) -> int:
-        return 0
 
 
 def run_numba(launch: Launch) -> None:
@@ -45,7 +24,8 @@ def run_numba(launch: Launch) -> None:
     if n == 0 or count == 0:
         return
     size = block_rows(program)
-    run = _launcher(program.key, launch.antithetic, _ByKey(program))
+    name = f"cpu_{program.key}{'_pairs' if launch.antithetic else ''}"
+    run = generated(name, partial(print_numba, program, launch.antithetic)).launch
     saved = launch.saved
     if launch.slots is None or saved is None:
         saved = launch.state[None, :, :0]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 
-from sdekit_kernels.cache import module_from_source
+from sdekit_kernels.cache import generated
 from sdekit_kernels.fuse._triton.printer import print_triton
 from sdekit_kernels.fuse.program import Program
 
@@ -36,28 +36,9 @@ class Gpu(NamedTuple):
     hip: bool
 
 
-class _ByKey:
-    """A program that is equal to every other: the cache tells them apart by their key alone."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByKey)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=512)
-def _kernel(key: str, program: _ByKey) -> Any:
-    source = print_triton(program.program)
-    return module_from_source(f"gpu_{key}", source).trajectory
-
-
 def kernel_of(program: Program) -> Any:
     """The Triton kernel of this program, printed once a process, compiled once a machine."""
-    return _kernel(program.key, _ByKey(program))
+    return generated(f"gpu_{program.key}", partial(print_triton, program)).trajectory
 
 
 def _light(program: Program) -> bool:

@@ -21,6 +21,7 @@ from sdekit_kernels.fuse.aten import (  # noqa: F401 - each registers its operat
     making,
     products,
     reductions,
+    spread,
     views,
 )
 from sdekit_kernels.fuse.aten.dispatch import run

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sdekit_kernels.fuse.aten.align import broadcast
+from sdekit_kernels.fuse.aten.elementwise import floor_divide
 from sdekit_kernels.fuse.aten.entries import (
     apply,
     as_type,
@@ -59,10 +60,14 @@ def _div(tracer: Tracer, a: Any, b: Any, rounding_mode: str | None = None) -> Sy
     axis, aligned = broadcast(tracer, (a, b))
     if rounding_mode is None:
         dtype = floating(dtype)
-    made = map_op(tracer, "div", *(as_type(tracer, v, dtype) for v in aligned))
-    if rounding_mode is None:
-        return new(tracer, dtype, axis, made)
-    return new(tracer, dtype, axis, map_op(tracer, rounding_mode, made))
+    a, b = (as_type(tracer, v, dtype) for v in aligned)
+    if rounding_mode == "floor":
+        made = apply(lambda x, y: floor_divide(tracer.graph, x, y), a, b)
+    else:
+        made = map_op(tracer, "div", a, b)
+    return new(
+        tracer, dtype, axis, map_op(tracer, "trunc", made) if rounding_mode == "trunc" else made
+    )
 
 
 @handles("floor_divide")

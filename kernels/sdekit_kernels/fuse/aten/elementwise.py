@@ -14,7 +14,7 @@ from sdekit_kernels.fuse.aten.table import TABLE
 from sdekit_kernels.fuse.graph import Graph, Node
 from sdekit_kernels.fuse.tracer import Symbolic, Tracer
 
-__all__ = ["elementwise", "sigmoid"]
+__all__ = ["elementwise", "floor_divide", "sigmoid"]
 
 
 def elementwise(name: str, build: Callable[..., Node], kind: str = "number") -> None:
@@ -53,12 +53,25 @@ def _sign(g: Graph, x: Node) -> Node:
     return g("sub", g("float", g("gt", x, zero)), g("float", g("lt", x, zero)))
 
 
-def _remainder(g: Graph, a: Node, b: Node) -> Node:
-    """a - b floor(a / b), of b's sign; the quotient may have been rounded up to a whole number."""
+def _floored(g: Graph, a: Node, b: Node) -> tuple[Node, Node, Node]:
+    """q = floor(a / b), r = a - b q, and whether a / b was rounded up to q: r has not b's sign."""
     zero = g.literal(0.0)
-    rest = g("sub", a, g("mul", b, g("floor", g("div", a, b))))
+    quotient = g("floor", g("div", a, b))
+    rest = g("sub", a, g("mul", b, quotient))
     other = g("xor", g("lt", rest, zero), g("lt", b, zero))
-    return g("where", g("and", g("ne", rest, zero), other), g("add", rest, b), rest)
+    return quotient, rest, g("and", g("ne", rest, zero), other)
+
+
+def floor_divide(g: Graph, a: Node, b: Node) -> Node:
+    """The largest whole number up to a / b."""
+    quotient, _, above = _floored(g, a, b)
+    return g("sub", quotient, g("float", above))
+
+
+def _remainder(g: Graph, a: Node, b: Node) -> Node:
+    """a - b floor(a / b), of b's sign."""
+    _, rest, above = _floored(g, a, b)
+    return g("where", above, g("add", rest, b), rest)
 
 
 def _fmod(g: Graph, a: Node, b: Node) -> Node:

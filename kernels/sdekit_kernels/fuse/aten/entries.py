@@ -70,6 +70,11 @@ def new(tracer: Tracer, dtype: torch.dtype, axis: int | None, entries: np.ndarra
 
 def promoted(*values: Any) -> torch.dtype:
     """The type that torch promotes these tensors and numbers to."""
+    types = {v.dtype for v in values if isinstance(v, torch.Tensor)}
+    if len(types) == 1 and not any(isinstance(v, complex) for v in values):
+        (only_type,) = types
+        if only_type.is_floating_point:
+            return only_type
     with torch._C._DisableTorchDispatch():
         result: Any = values[0]
         for v in values[1:]:

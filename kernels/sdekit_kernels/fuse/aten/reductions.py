@@ -14,12 +14,12 @@ from sdekit_kernels.fuse.aten.table import TABLE, Handler, handles
 from sdekit_kernels.fuse.graph import Graph, Node
 from sdekit_kernels.fuse.tracer import Symbolic, Tracer
 
-__all__ = ["shifted_exponentials"]
+__all__ = ["average", "reduced", "shifted_exponentials"]
 
 Fold = Callable[[Sequence[Node]], Node]
 
 
-def _reduced(
+def reduced(
     tracer: Tracer,
     x: Any,
     dim: Any,
@@ -62,7 +62,7 @@ def _sum(
 ) -> Symbolic:
     g = tracer.graph
     kind = _counted(x, dtype)
-    return _reduced(tracer, x, dim, keepdim, lambda n: g.total(_numbers(g, n)), "a sum", kind)
+    return reduced(tracer, x, dim, keepdim, lambda n: g.total(_numbers(g, n)), "a sum", kind)
 
 
 @handles("nansum")
@@ -75,7 +75,7 @@ def _nansum(
     def fold(nodes: Sequence[Node]) -> Node:
         return g.total(g("where", g("isnan", n), zero, n) for n in nodes)
 
-    return _reduced(tracer, x, dim, keepdim, fold, "a sum", _counted(x, dtype))
+    return reduced(tracer, x, dim, keepdim, fold, "a sum", _counted(x, dtype))
 
 
 @handles("mean")
@@ -83,10 +83,11 @@ def _mean(
     tracer: Tracer, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None
 ) -> Symbolic:
     g = tracer.graph
-    return _reduced(tracer, x, dim, keepdim, lambda n: _average(g, n), "a mean", dtype)
+    return reduced(tracer, x, dim, keepdim, lambda n: average(g, n), "a mean", dtype)
 
 
-def _average(g: Graph, nodes: Sequence[Node]) -> Node:
+def average(g: Graph, nodes: Sequence[Node]) -> Node:
+    """Sum over count."""
     return g("div", g.total(_numbers(g, nodes)), g.literal(len(nodes)))
 
 
@@ -99,7 +100,7 @@ def _prod(
     def fold(nodes: Sequence[Node]) -> Node:
         return g.reduce("mul", [g.literal(1.0), *_numbers(g, nodes)])
 
-    return _reduced(tracer, x, dim, keepdim, fold, "a product", _counted(x, dtype))
+    return reduced(tracer, x, dim, keepdim, fold, "a product", _counted(x, dtype))
 
 
 def _extreme(op: str) -> Handler:
@@ -107,7 +108,7 @@ def _extreme(op: str) -> Handler:
         def fold(nodes: Sequence[Node]) -> Node:
             return tracer.graph.reduce(op, nodes)
 
-        return _reduced(tracer, x, dim, keepdim, fold, f"a {op}imum")
+        return reduced(tracer, x, dim, keepdim, fold, f"a {op}imum")
 
     return handler
 
@@ -130,7 +131,7 @@ def _place_of(op: str) -> Handler:
                 best = g(op, best, node)
             return place
 
-        return _reduced(tracer, x, dim, keepdim, fold, f"a {op}imum", torch.int64)
+        return reduced(tracer, x, dim, keepdim, fold, f"a {op}imum", torch.int64)
 
     return handler
 
@@ -159,7 +160,7 @@ def _quantified(op: str) -> Handler:
         def fold(nodes: Sequence[Node]) -> Node:
             return g.reduce(op, [start, *(truth(g, n) for n in nodes)])
 
-        return _reduced(tracer, x, dim, keepdim, fold, "a test", torch.bool)
+        return reduced(tracer, x, dim, keepdim, fold, "a test", torch.bool)
 
     return handler
 
@@ -174,7 +175,7 @@ def _count_nonzero(tracer: Tracer, x: Any, dim: Any = None) -> Symbolic:
     def fold(nodes: Sequence[Node]) -> Node:
         return g.total(g("float", truth(g, n)) for n in nodes)
 
-    return _reduced(tracer, x, dim, False, fold, "a count", torch.int64)
+    return reduced(tracer, x, dim, False, fold, "a count", torch.int64)
 
 
 @handles("linalg_vector_norm")
@@ -199,46 +200,7 @@ def _norm(
         power = g.total(g("pow", v, g.literal(order)) for v in sizes)
         return g("pow", power, g.literal(1.0 / order))
 
-    return _reduced(tracer, x, dim, keepdim, fold, "a norm")
-
-
-def _spread(after: str | None) -> Handler:
-    """Variance, or its square root: the mean square of what differs from the mean."""
-
-    def handler(
-        tracer: Tracer, x: Any, dim: Any = None, correction: Any = None, keepdim: bool = False
-    ) -> Symbolic:
-        g = tracer.graph
-        free = 1 if correction is None else correction
-        if isinstance(dim, bool):  # the overload that has unbiased= in this place
-            dim, free = None, int(dim)
-
-        def fold(nodes: Sequence[Node]) -> Node:
-            middle = _average(g, nodes)
-            apart = [g("sub", n, middle) for n in nodes]
-            total = g.total(g("mul", a, a) for a in apart)
-            value = g("div", total, g.literal(max(len(nodes) - free, 0)))
-            return value if after is None else g(after, value)
-
-        return _reduced(tracer, x, dim, keepdim, fold, "a variance")
-
-    return handler
-
-
-TABLE["var"], TABLE["std"] = _spread(None), _spread("sqrt")
-
-
-def _spread_and_mean(name: str) -> Handler:
-    def handler(
-        tracer: Tracer, x: Any, dim: Any = None, correction: Any = None, keepdim: bool = False
-    ) -> Any:
-        spread = TABLE[name](tracer, x, dim, correction=correction, keepdim=keepdim)
-        return spread, _mean(tracer, x, dim, keepdim)
-
-    return handler
-
-
-TABLE["var_mean"], TABLE["std_mean"] = _spread_and_mean("var"), _spread_and_mean("std")
+    return reduced(tracer, x, dim, keepdim, fold, "a norm")
 
 
 def shifted_exponentials(g: Graph, nodes: Sequence[Node]) -> tuple[Node, list[Node], Node]:
@@ -258,4 +220,4 @@ def _logsumexp(tracer: Tracer, x: Any, dim: Any, keepdim: bool = False) -> Symbo
         endless = g("eq", g("abs", top), g.literal(math.inf))
         return g("where", endless, top, g("add", top, g("log", total)))
 
-    return _reduced(tracer, x, dim, keepdim, fold, "a logsumexp")
+    return reduced(tracer, x, dim, keepdim, fold, "a logsumexp")
