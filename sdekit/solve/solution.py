@@ -22,7 +22,7 @@ STOPPED = 2
 class Path(NamedTuple):
     """Which way a solve goes.
 
-    name: "trajectory_kernel" (each path in registers from the first to the last time),
+    name: "trajectory_kernel" (each path from the first time to the last in one launch),
     "step_kernel" (the drift in torch, the update and its noise in one kernel) or "torch" (every
     operation in torch, the noise from a kernel). backend: whose kernels. source: of the trajectory
     kernel, where it was asked for.
@@ -34,7 +34,7 @@ class Path(NamedTuple):
     source: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.name} ({self.backend}): {self.reason}"
+        text = f"{self.name} ({self.reason})"
         return f"{text}\n\n{self.source}" if self.source else text
 
 

@@ -107,7 +107,7 @@ def choose_path(
     if fuse is None or fuse:
         program, obstacle = _trace(transition, x, t, own, choice.backend)
     if program is not None:
-        note = f"{why}; each path stays in registers from the first time to the last"
+        note = f"{why}; each path runs from the first time to the last in one launch"
         return Path("trajectory_kernel", choice.backend, note), program
     if fuse:
         raise RuntimeError(

@@ -404,7 +404,7 @@ def test_a_state_that_is_too_large():
 def test_explain_shows_the_kernel():
     path = sk.explain(sk.OU(**OU), source=True)
     assert path.name == "trajectory_kernel" and "def trajectory" in path.source
-    assert path.source in str(path)
+    assert path.source in str(path) and "# u0 (one number a step) = (-1.3 * dt)" in path.source
     lorenz = Plain(
         lambda t, x: torch.stack([x[:, 1], x[:, 2], -x[:, 0] * x[:, 1]], 1),
         lambda t, x: torch.ones_like(x),

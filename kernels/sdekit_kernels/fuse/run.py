@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sdekit_kernels.dispatch import resolve_backend
+from sdekit_kernels.fuse.graph import Node
 from sdekit_kernels.fuse.launch import Launch
 from sdekit_kernels.fuse.program import Program
 
@@ -28,11 +31,46 @@ def run_trajectory(launch: Launch, backend: str = "auto") -> None:
 
 
 def kernel_source(program: Program, backend: str, antithetic: bool = False) -> str:
-    """The generated kernel, to read. backend: "numba" or "triton"."""
+    """The generated kernel under a legend of its columns. backend: "numba" or "triton"."""
     if backend == "numba":
         from sdekit_kernels.fuse._numba.printer import print_numba
 
-        return print_numba(program, antithetic)
-    from sdekit_kernels.fuse._triton.printer import print_triton
+        source = print_numba(program, antithetic)
+    else:
+        from sdekit_kernels.fuse._triton.printer import print_triton
 
-    return print_triton(program)
+        source = print_triton(program)
+    return "\n".join([*_legend(program), source])
+
+
+def _legend(program: Program) -> Iterator[str]:
+    """What the arguments of the kernel are, in this solve."""
+    yield "# x: state before the step, y: after it, z: normals, v: results."
+    for prefix, what, nodes in (
+        ("u", "one number a step", program.steps),
+        ("c", "one number in all", program.constants),
+    ):
+        for j, node in enumerate(nodes):
+            yield f"# {prefix}{j} ({what}) = {_formula(node)}"
+    for j, (slot, entry) in enumerate(program.path_parameters):
+        yield f"# p{j} (one number a path) = entry {entry} of parameter {slot}"
+
+
+def _formula(node: Node, room: int = 120) -> str:
+    """An expression that is not the path's, as text of some length."""
+    if node.op == "literal":
+        return repr(node.value)
+    if node.op == "time":
+        return str(node.value[0])  # type: ignore[index]
+    if node.op == "parameter":
+        slot, entry = node.value  # type: ignore[misc]
+        return f"parameter {slot}[{entry}]"
+    if room < 0:
+        return "..."
+    inside = [_formula(a, (room - 10) // len(node.args)) for a in node.args]
+    if node.op in _INFIX:
+        return f"({inside[0]} {_INFIX[node.op]} {inside[1]})"
+    return f"{node.op}({', '.join(inside)})"
+
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
