@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -171,4 +172,9 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             where = context.command_path if context is not None else "sdekit"
             say(f"{show().rstrip('. ')}: see {where} --help")
+    if code == INTERRUPTED:
+        # Not sys.exit: an interrupt that came in the middle of an import can leave a mark on
+        # CPython, which then ends by the signal (-2) instead of with the code it is given.
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -156,6 +156,7 @@ def step_variants() -> Iterator[Variant]:
                     continue  # the tile is the same: only the aligned one differs by operation
                 types = {v: f"*{kind}" for v in ("x", "s", "out", "mean")}
                 constants = flags | {
+                    "NOISY": True,
                     "LANES": lanes,
                     "ALIGNED": aligned,
                     "BLOCK": 256,

@@ -25,7 +25,7 @@ class Shape(NamedTuple):
     def options(self) -> dict[str, Any]:
         """What Triton compiles the kernel with."""
         limit = {} if self.registers is None else {"maxnreg": self.registers}
-        return {"num_warps": self.warps, "enable_fp_fusion": False, **limit}
+        return {"num_warps": self.warps, **limit}
 
 
 class Gpu(NamedTuple):

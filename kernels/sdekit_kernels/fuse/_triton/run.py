@@ -36,5 +36,6 @@ def run_triton(launch: Launch, shape: Shape | None = None) -> None:
             SAVE=save,
             PAIRS=launch.antithetic,
             BLOCK=shape.block,
+            enable_fp_fusion=False,
             **shape.options,
         )

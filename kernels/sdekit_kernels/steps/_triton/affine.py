@@ -74,14 +74,15 @@ def affine_kernel(
     ca = coefficient(a, a_number, row, component, offset, mask, KIND_A, DTYPE)
     cb = coefficient(b, b_number, row, component, offset, mask, KIND_B, DTYPE)
     cc = coefficient(c, c_number, row, component, offset, mask, KIND_C, DTYPE)
+    if NOISY:
+        z = tile_normals(row, place, first_low, first_high, step, k0, k1, LANES, BLOCK, F64)
+        if ROOT:
+            cc = cc * (tl.sqrt(tl.abs(cb)) if F64 else tl.sqrt_rn(tl.abs(cb)))
     shape: tl.constexpr = [BLOCK, LANES]
     m = fma(tl.broadcast_to(cb, shape), ss, ca * xs)
     if WANT_MEAN:
         tl.store(mean + offset, m.to(mean.dtype.element_ty), mask=mask)
     x_next = m
     if NOISY:
-        z = tile_normals(row, place, first_low, first_high, step, k0, k1, LANES, BLOCK, F64)
-        if ROOT:
-            cc = cc * (tl.sqrt(tl.abs(cb)) if F64 else tl.sqrt_rn(tl.abs(cb)))
         x_next = fma(tl.broadcast_to(cc, shape), z, m)
     tl.store(out + offset, x_next.to(out.dtype.element_ty), mask=mask)
