@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdekit.solve.choice import explain
 from sdekit.solve.ensemble import Ensemble, ensemble
 from sdekit.solve.functionals import (
     FirstPassage,
@@ -11,7 +12,7 @@ from sdekit.solve.functionals import (
     TimeIntegral,
 )
 from sdekit.solve.solution import FINISHED, NONFINITE, STOPPED, Path, Solution, SolveStats
-from sdekit.solve.solve import explain, solve
+from sdekit.solve.solve import solve
 
 __all__ = [
     "FINISHED",

@@ -14,7 +14,7 @@ from sdekit.grid import Saves
 from sdekit.noise.brownian import Brownian
 from sdekit.solve.transition import OwnTimes, Transition
 
-__all__ = ["Piece", "Run", "between", "run_stepwise", "steps_with_bar"]
+__all__ = ["Piece", "Run", "between", "brownian_of", "run_stepwise"]
 
 
 class Run(NamedTuple):
@@ -59,10 +59,10 @@ def run_stepwise(
     start = times[0] if own is None else own.t0
     run.transition.sde.check_additive(start, x)
     states = run.transition.start(start, x)
-    path = _brownian(run, start, x, first_sample)
+    path = brownian_of(run, start, x, first_sample)
     if 0 in run.saves.at_grid:
         kept.append(x)
-    for k in steps_with_bar(n, progress):
+    for k in _steps_with_bar(n, progress):
         if k in run.saves.inside:
             kept.extend(between(run, k, times, states, path))
         states = _step(run, k, times, states, path, own)
@@ -75,7 +75,8 @@ def run_stepwise(
     return Piece(saved, states[1:], bad)
 
 
-def _brownian(run: Run, start: Tensor, x: Tensor, first_sample: int) -> Brownian:
+def brownian_of(run: Run, start: Tensor, x: Tensor, first_sample: int) -> Brownian:
+    """The Brownian motion of the samples x, the first of which has this number."""
     return Brownian(
         run.transition.sde.channels(start, x),
         seed=run.seed,
@@ -143,7 +144,7 @@ def _mark_nonfinite(bad: Tensor, k: int, x: Tensor) -> Tensor:
     return torch.where(finite | (bad >= 0), bad, k)
 
 
-def steps_with_bar(n: int, progress: bool) -> Iterator[int]:
+def _steps_with_bar(n: int, progress: bool) -> Iterator[int]:
     """0, ..., n - 1, with a bar if asked for."""
     if not progress:
         yield from range(n)

@@ -14,8 +14,7 @@ from sdekit_kernels.philox.normal import check_draw
 from torch import Tensor
 
 from sdekit.noise import keys
-from sdekit.noise.brownian import Brownian
-from sdekit.solve.stepwise import Piece, Run, between
+from sdekit.solve.stepwise import Piece, Run, between, brownian_of
 from sdekit.solve.transition import OwnTimes, Transition
 
 __all__ = ["run_trajectories", "trace_transition"]
@@ -59,15 +58,6 @@ def run_trajectories(
     slot_of, inside = _slots(run)
     if saved is not None and 0 in run.saves.at_grid:
         saved[0] = flat
-    path = Brownian(
-        (batch, *run.transition.sde.channels(start, x)[1:]),
-        seed=run.seed,
-        first_sample=first_sample,
-        dtype=x.dtype,
-        device=x.device,
-        backend=run.backend,
-        antithetic=run.antithetic,
-    )
     work = flat.numel() + batch * len(program.body) // 8
     pace = _pace(n, work, bar is not None)
     halts = [*sorted(inside), n]  # the steps before which states between grid times are drawn
@@ -76,6 +66,7 @@ def run_trajectories(
         if k in inside:
             assert saved is not None
             now = _unflatten(flat, states)
+            path = brownian_of(run, start, x, first_sample)
             for j, state in enumerate(between(run, k, times, now, path)):
                 saved[inside[k] + j, : program.watched] = state.reshape(batch, -1).t()
         end = min(k + pace, halts[bisect_right(halts, k)])

@@ -6,14 +6,12 @@ stay in registers, and an innocent change (a stock sine, a division) must not do
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.kernels.aot_report import read_report
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("sm_80", "sm_90", "gfx942")
@@ -86,20 +84,7 @@ def budget(variant: str, target: str) -> float | None:
 @pytest.fixture(scope="module")
 def everything() -> dict[tuple[str, str], dict[str, Any]]:
     """(variant, target) -> what was read, the controls included."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    result = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("aot.py")), "--jobs", "2"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    found = {}
-    for name, read in json.loads(result.stdout).items():
-        variant, _, target = name.rpartition(" ")
-        found[variant, target] = read
-    return found
+    return read_report("tests.kernels.aot")
 
 
 @pytest.fixture(scope="module")

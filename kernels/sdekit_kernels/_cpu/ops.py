@@ -20,12 +20,10 @@ __all__ = [
     "add_u32",
     "and_u32",
     "bits_to_float",
-    "ceil",
     "f32_to_u32",
     "f64_to_u32",
     "float_to_bits",
     "float_to_half",
-    "floor",
     "fma",
     "half_to_float",
     "i32_to_f32",
@@ -218,8 +216,6 @@ def _rounding(name: str) -> Any:
     return intrinsic(op)
 
 
-floor = _rounding("floor")
-ceil = _rounding("ceil")
 trunc = _rounding("trunc")
 nearbyint = _rounding("nearbyint")
 """To the nearest integer, ties to even."""

@@ -6,14 +6,12 @@ step that uses it costs no more instructions than a stated budget.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.kernels.aot_report import read_report
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,21 +38,7 @@ GOAL = 55  # of a GBM of three components, whatever the number of paths
 @pytest.fixture(scope="module")
 def report() -> dict[tuple[str, str], dict[str, Any]]:
     """(variant, target) -> what was read."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.fuse.aot_trajectory", "--jobs", "2"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    found = {}
-    for name, read in json.loads(result.stdout).items():
-        variant, _, target = name.rpartition(" ")
-        found[variant, target] = read
-    return found
+    return read_report("tests.kernels.fuse.aot_trajectory")
 
 
 def test_nothing_is_kept_in_memory(report):

@@ -1,0 +1,1 @@
+"""Tests of solve; a package, so that they can share helpers."""
