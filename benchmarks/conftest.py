@@ -19,6 +19,7 @@ LOAD_BEFORE = os.getloadavg()
 Timer = Callable[..., None]
 LeaveOut = Callable[..., None]
 _LEFT_OUT: list[dict[str, Any]] = []
+_PRECISION: list[dict[str, Any]] = []
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
@@ -39,8 +40,15 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 
 def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
-    """What was not timed stands in the report too, with its reason."""
+    """What was not timed stands in the report too, with its reason; so do curves."""
     output_json["skipped"] = list(_LEFT_OUT)
+    output_json["precision"] = list(_PRECISION)
+
+
+@pytest.fixture
+def keep_precision() -> Callable[[dict[str, Any]], None]:
+    """A curve of error against work, as ``benchmarks.precision.measure.Curve.as_row`` writes it."""
+    return _PRECISION.append
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
     python -m benchmarks.report benchmark.json FOLDER
 
-Ordered by script and case, sdekit first, so that two reports can be compared line by line.
+Ordered by script and case, sdekit first, so that two reports can be compared line by line. Curves
+of error against work come last; ``benchmarks.precision.picture`` draws them from the JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.precision.table import markdown as precision_lines
+
 QUESTIONS = {
     "bench_noise": "Normals",
     "bench_steps": "One fused step",
@@ -24,6 +27,7 @@ QUESTIONS = {
     "bench_compile": "The first call",
     "bench_sampler": "The sampler's loop",
     "bench_likelihood": "Log-likelihood",
+    "bench_precision": "Error against work",
 }
 
 
@@ -236,8 +240,10 @@ def write(source: Path, folder: Path) -> Path:
     about, table = machine(data), rows(data)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{file_name(about)}.md"
-    target.write_text(markdown(about, table), encoding="utf-8")
-    whole = {"machine": about, "rows": table}
+    curves = data.get("precision", [])
+    text = markdown(about, table) + "".join(f"{line}\n" for line in precision_lines(curves))
+    target.write_text(text, encoding="utf-8")
+    whole = {"machine": about, "rows": table, "precision": curves}
     target.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return target
 

@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--only noise steps ...] [--out benchmarks/results]
 
-About 10 minutes on two cores. Use a machine that does nothing else: the load before the start is
+About 13 minutes on two cores. Use a machine that does nothing else: the load before the start is
 written into the report.
 """
 

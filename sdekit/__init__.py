@@ -5,11 +5,13 @@ What stands here is what a user may name; ``docs/architecture.md`` says how the 
 
 from __future__ import annotations
 
-from sdekit import score
+from sdekit import convergence, score
+from sdekit.fokker_planck import Density, fokker_planck
 from sdekit.likelihood import DataTransform, Likelihood, log_likelihood
 from sdekit.sample import annealed_langevin
 from sdekit.sample.sample import sample
 from sdekit.sde import (
+    CIR,
     GBM,
     OU,
     SDE,
@@ -18,11 +20,16 @@ from sdekit.sde import (
     AffineSDE,
     Brownian,
     DoubleWell,
+    Heston,
+    Langevin,
     Marginal,
     MatrixOU,
     ProbabilityFlow,
     ReverseSDE,
     SubVP,
+    UnderdampedLangevin,
+    to_ito,
+    to_stratonovich,
 )
 from sdekit.solve import (
     Ensemble,
@@ -36,20 +43,27 @@ from sdekit.solve import (
     explain,
     solve,
 )
+from sdekit.solvers import SOLVERS
+from sdekit.solvers.stability import StabilityWarning
 
 __all__ = [
+    "CIR",
     "GBM",
     "OU",
     "SDE",
+    "SOLVERS",
     "VE",
     "VP",
     "AffineSDE",
     "Brownian",
     "DataTransform",
+    "Density",
     "DoubleWell",
     "Ensemble",
     "FirstPassage",
     "Functional",
+    "Heston",
+    "Langevin",
     "Likelihood",
     "Marginal",
     "MatrixOU",
@@ -58,13 +72,19 @@ __all__ = [
     "ProbabilityFlow",
     "ReverseSDE",
     "Solution",
+    "StabilityWarning",
     "SubVP",
     "TimeIntegral",
+    "UnderdampedLangevin",
     "annealed_langevin",
+    "convergence",
     "ensemble",
     "explain",
+    "fokker_planck",
     "log_likelihood",
     "sample",
     "score",
     "solve",
+    "to_ito",
+    "to_stratonovich",
 ]

@@ -24,6 +24,8 @@ RANKS = {
     "solvers": 2,
     "score": 2,
     "solve": 3,
+    "fokker_planck": 3,
+    "convergence": 4,
     "sample": 4,
     "likelihood": 4,
     "train": 5,

@@ -25,5 +25,17 @@ TRAIN: Final = 6
 """Times and noise of training losses, in consecutive streams from here."""
 INIT: Final = 32
 """Initial weights of networks, one stream a parameter tensor from here."""
+SPACE_TIME: Final = 1 << 15
+"""Space-time Levy areas of the driving Brownian motion."""
+LEVY: Final = SPACE_TIME + 1
+"""What the Levy areas between Brownian motions have beyond that."""
+FREE: Final = SPACE_TIME + 2
+"""Normals of a step that are no part of the Brownian path, one a Brownian motion."""
+CHANCE: Final = SPACE_TIME + 3
+"""Decisions of a step, one a sample: whether a proposal is accepted."""
+SPACE_TIME_TIME: Final = SPACE_TIME + 4
+"""Space-time-time Levy areas of the driving Brownian motion."""
 BRIDGE: Final = 1 << 16
 """Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""
+BRIDGE_AREA: Final = 1 << 24
+"""Space-time Levy areas of Brownian bridges, numbered likewise."""

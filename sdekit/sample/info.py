@@ -52,15 +52,22 @@ class Recorder:
             self.states.append(x)
             self.times.append(t)
 
-    def info(self, nfe: int, choice: Choice) -> SampleInfo:
-        """The report."""
+    def whole(self, bad: Tensor, kept: list[Tensor], times: list[float]) -> None:
+        """Take note of a run that was one kernel: ``kept`` are the states after the marks."""
+        self.first_bad = bad
+        if self.states:
+            self.states += kept
+            self.times += [times[k] for k in sorted(self.marks) if k > 0]
+
+    def info(self, nfe: int, choice: Choice, how: str = "") -> SampleInfo:
+        """The report; how: which way the run went."""
         path = torch.stack(self.states) if self.states else None
         return SampleInfo(
             status=(self.first_bad >= 0).to(torch.int8),
             nonfinite_step=self.first_bad,
             nfe=nfe,
             backend=choice.backend,
-            reason=choice.reason,
+            reason=f"{choice.reason}; {how}" if how else choice.reason,
             path=path,
             path_t=None if path is None else torch.tensor(self.times, dtype=torch.float64),
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdekit.noise import keys
 from sdekit.sample.correctors import CORRECTORS
+from sdekit.sample.fused import Run, obstacle_to, trace_run
 from sdekit.sample.info import Recorder
 from sdekit.sample.plan import check_prior_time, make_grid, make_plan
 from sdekit.sample.predictors import PREDICTORS
@@ -22,6 +23,7 @@ from sdekit.sample.start import (
     check_shape,
     check_start,
     evaluate,
+    launch_bar,
     progress_bar,
 )
 from sdekit.sde import AffineSDE
@@ -49,6 +51,7 @@ def sample(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     backend: str = "auto",
+    fuse: bool | None = None,
     progress: bool = False,
     return_info: bool = False,
     path_points: int = 0,
@@ -85,6 +88,10 @@ def sample(
             is split (stream PRIOR at the start, PATH in predictors, CORRECTOR in correctors).
         dtype, device: of the state; ``x_init``'s, or float32 on the CPU.
         backend: of the fused steps, see ``sdekit_kernels.dispatch``.
+        fuse: None makes the whole run one kernel where the score can be traced (closed forms and
+            small networks, up to 64 components, one corrector step), else goes step by step, with
+            the same noise and the same result up to rounding; True raises where it cannot; False
+            goes step by step.
         progress: show a progress bar.
         return_info: return (x, SampleInfo), which says per sample whether and when it left the
             finite numbers.
@@ -100,7 +107,8 @@ def sample(
         ValueError: unknown names, snr <= 0, steps < 1, times that do not decrease strictly, a shape
             without batch and event, an x_init that does not fit or is not finite, a score that
             returns another shape or device, a grid too coarse for the predictor's chain.
-        RuntimeError: a backend asked for by name that cannot run on this device.
+        RuntimeError: a backend asked for by name that cannot run on this device; ``fuse=True``
+            where the run cannot be one kernel.
     """
     if not isinstance(sde, AffineSDE):
         raise TypeError(
@@ -175,12 +183,37 @@ def sample(
                 )
             return y if y_mean is None else y_mean
 
+        y = sde.centered(x)
+        recorder = Recorder(x, host_t[0], n, path_points) if return_info else None
+        run, program, obstacle = None, None, "fuse=False asks for it"
+        if fuse is None or fuse:
+            obstacle = obstacle_to(score, y, plan, choice.backend, inner, norm)
+            if not obstacle:
+                run = Run(score, plan, corrector_first, denoise)
+                program, obstacle = trace_run(run, y)
+        if fuse and program is None:
+            raise RuntimeError(
+                f"fuse=True, but this run cannot be one kernel: {obstacle}. Leave fuse away to run "
+                "it step by step"
+            )
         updates = [u for u, on in ((predict, plan.predictor), (correct, plan.corrector)) if on]
         if corrector_first:
             updates.reverse()
         # The updates are linear in the displacement y; the score sees the state x itself.
-        y = sde.centered(x)
-        recorder = Recorder(x, host_t[0], n, path_points) if return_info else None
+        if run is not None and program is not None:
+            with launch_bar(n, progress) as bar:
+                y, bad, kept = run.go(
+                    program,
+                    y,
+                    seed=seed,
+                    first_sample=first_sample,
+                    backend=choice.backend,
+                    marks=recorder.marks if recorder is not None else set(),
+                    bar=bar,
+                )
+            if recorder is not None:
+                recorder.whole(bad, [shifted(s, plan.offset) for s in kept], host_t)
+            n = 0
         for i in progress_bar(range(n if size[0] else 0), progress):
             for update in updates:
                 y = update(y, i, denoise and i == n - 1 and update is updates[-1])
@@ -190,4 +223,5 @@ def sample(
     if recorder is None:
         return x
     evaluations = len(plan.predictor) + inner * len(plan.corrector)
-    return x, recorder.info(evaluations if size[0] else 0, choice)
+    how = "the whole run is one kernel" if program is not None else f"step by step: {obstacle}"
+    return x, recorder.info(evaluations if size[0] else 0, choice, how)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -141,6 +142,18 @@ def progress_bar(steps: Iterable[Item], progress: bool) -> Iterable[Item]:
 
     bar: Iterable[Item] = tqdm(steps, desc="sampling")
     return bar
+
+
+@contextmanager
+def launch_bar(steps: int, progress: bool) -> Iterator[Any]:
+    """The bar of a run in few launches, which has ``update(steps)``; None if none is asked for."""
+    if not progress:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc="sampling") as bar:
+        yield bar
 
 
 def _same_device(own: torch.device, wanted: torch.device) -> bool:

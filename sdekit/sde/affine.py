@@ -125,6 +125,15 @@ class AffineSDE(SDE):
         std = expand(self.transition_variance(s, t).sqrt(), x)
         return Marginal(self.uncentered(ratio * self.centered(x)), std.expand_as(x))
 
+    def exact(self, s: Time, t: Time, x: Tensor, dW: Tensor) -> Tensor:
+        """x_t with its law given x_s = x, for s < t: mean + std dW / sqrt(t - s), of x's shape.
+
+        dW = W_t - W_s, of x's shape. It is off the path with that dW by O((t - s)^{3/2}).
+        """
+        s, t = time_pair(s, t, check_batched(x))
+        law = self.transition(s, t, x)
+        return law.mean + law.std * (dW / expand((t - s).sqrt(), x))
+
     def covariance(self, s: Time, t: Time) -> Tensor:
         r"""Cov(x_s, x_t | x_0) = sigma(min)^2 exp(\int_min^max a), in either order of s and t."""
         s, t = time_pair(s, t)

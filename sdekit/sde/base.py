@@ -6,9 +6,11 @@ Notation, here and everywhere: ``t`` time (0-d, or one entry a sample), ``x`` st
 
 from __future__ import annotations
 
+import math
 import numbers
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any, Literal
 
 import torch
@@ -35,12 +37,25 @@ class SDE(ABC):
     ``deterministic`` says that the diffusion is zero everywhere: the equation is an ODE.
     ``time_direction`` says over which grids it may be solved: an Ito equation means something in
     one direction of time only.
+
+    What an equation may tell beyond that, and any object with ``drift`` and ``diffusion`` too:
+
+    - ``nonnegative``: the components that are never below zero, as a tuple of their flat indices
+      in the event, or ... for all; see ``nonnegative_mask``;
+    - ``elementwise``: whether component i of a diagonal diffusion depends on t and x_i alone, so
+      that one directional derivative gives all d g_i / d x_i;
+    - ``linear_part()``: (lambda, mu), the eigenvalues of the drift's linear part (complex, if need
+      be) and the coefficients of noise that is linear in x, zero for other noise: the numbers of
+      the test equation dx = lambda x dt + mu x dW, which say what step sizes are stable. Each has
+      the event's shape, or is 0-d for all components.
     """
 
     noise_type: NoiseType = "diagonal"
     interpretation: Interpretation = "ito"
     deterministic: bool = False
     time_direction: TimeDirection = "forward"
+    nonnegative: tuple[int, ...] | EllipsisType = ()
+    elementwise: bool = False
 
     @abstractmethod
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
@@ -49,6 +64,19 @@ class SDE(ABC):
     @abstractmethod
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         """G(t, x), of the shape that ``noise_type`` says."""
+
+    # The two forms are equations themselves: their module stands on this one.
+    def to_ito(self, *, elementwise: bool | None = None) -> SDE:
+        """The Ito form of this equation, see ``sdekit.sde.to_ito``."""
+        from sdekit.sde.interpretation import to_ito
+
+        return to_ito(self, elementwise=elementwise)
+
+    def to_stratonovich(self, *, elementwise: bool | None = None) -> SDE:
+        """The Stratonovich form of this equation, see ``sdekit.sde.to_stratonovich``."""
+        from sdekit.sde.interpretation import to_stratonovich
+
+        return to_stratonovich(self, elementwise=elementwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +91,25 @@ class Marginal:
     def var(self) -> Tensor:
         """Variance of each component, of x's shape."""
         return self.std.square()
+
+
+def nonnegative_mask(sde: Any, x: Tensor) -> Tensor:
+    """Which components of x (B, D...) the equation keeps at zero or above: booleans (1, D...).
+
+    From the attribute ``nonnegative``; all false without it. Raises ValueError for an index that is
+    none of a component.
+    """
+    event = tuple(x.shape[1:])
+    count, given = math.prod(event), getattr(sde, "nonnegative", ())
+    chosen = range(count) if given is ... else [int(i) for i in given]
+    for i in chosen:
+        if not 0 <= i < count:
+            raise ValueError(
+                f"nonnegative of {type(sde).__name__} names component {i}, but x of shape "
+                f"{tuple(x.shape)} has the components 0 to {count - 1}"
+            )
+    mask = [i in chosen for i in range(count)]
+    return torch.tensor(mask, dtype=torch.bool, device=x.device).view(1, *event)
 
 
 def as_time(t: Any, like: Tensor | None = None) -> Tensor:

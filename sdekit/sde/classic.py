@@ -13,6 +13,7 @@ from sdekit.sde.parameters import (
     at,
     check_event,
     event_sum,
+    event_tensors,
     log_normal_density,
     parameter,
     shared_event_shape,
@@ -32,6 +33,7 @@ class GBM(SDE):
     """
 
     noise_type = "diagonal"
+    elementwise = True
 
     def __init__(self, mu: Any = 0.0, sigma: Any = 1.0) -> None:
         self.mu: Parameter = parameter("mu", mu)
@@ -47,6 +49,11 @@ class GBM(SDE):
         """``sigma * x``."""
         self._check(x)
         return at(self.sigma, x) * x
+
+    def linear_part(self) -> tuple[Tensor, Tensor]:
+        """(mu, sigma): the equation is linear."""
+        mu, sigma = event_tensors(self.mu, self.sigma)
+        return mu, sigma
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean and std of x_t given x_0, both of x0's shape; the law is log-normal, not normal."""

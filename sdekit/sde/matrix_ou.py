@@ -71,6 +71,11 @@ class MatrixOU(SDE):
             return sigma.unsqueeze(0)
         return sigma.expand(x.shape[0], *sigma.shape)
 
+    def linear_part(self) -> tuple[Tensor, Tensor]:
+        """The eigenvalues of -A, (D,) complex, and zeros: the noise does not depend on x."""
+        eigenvalues = torch.linalg.eigvals(-self.A.double())
+        return eigenvalues, torch.zeros_like(eigenvalues.real)
+
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean (B, D), std (B, D) and covariance (B, D, D) of x_t given x_0."""
         t = as_time(t, check_batched(x0))
@@ -87,6 +92,30 @@ class MatrixOU(SDE):
         mean = mu + (phi @ (x - mu).unsqueeze(-1)).squeeze(-1)
         cov = cov.to(x.dtype).expand(x.shape[0], -1, -1)
         return Marginal(mean, cov.diagonal(dim1=-2, dim2=-1).clamp(min=0.0).sqrt(), cov)
+
+    def exact(self, s: Time, t: Time, x: Tensor, dW: Tensor) -> Tensor:
+        r"""x_t with its law given x_s = x, for s < t: mean + L dW / sqrt(t - s), (B, D).
+
+        dW = W_t - W_s, (B, D) for additive noise, (B, M) for general noise with M >= D. Of the
+        matrices with L L^T = P, the one nearest to the noise S over a short step: P^{1/2} times
+        the orthogonal factor of P^{1/2} S (Higham 2008, section 8.1).
+        Raises ValueError for M < D: M normals cannot make a law of D components.
+        """
+        self._check(x)
+        s, t = time_pair(s, t, x)
+        if dW.shape[-1] < x.shape[-1]:
+            raise ValueError(
+                f"exact needs a normal for each of {x.shape[-1]} components, but this MatrixOU has "
+                f"{dW.shape[-1]} Brownian motions: write sigma with columns of zeros, (D, D)"
+            )
+        phi, cov = self._propagate((t - s).to(device=x.device, dtype=torch.float64))
+        values, vectors = torch.linalg.eigh(cov)
+        root = vectors * values.clamp(min=0.0).sqrt().unsqueeze(-2) @ vectors.mT
+        sigma = self.sigma.to(root)
+        u, _, v = torch.linalg.svd(root @ (sigma.diag() if sigma.ndim == 1 else sigma), False)
+        noise, z = (root @ u @ v).to(x), dW / expand((t - s).sqrt(), dW)
+        mu = self.mu.to(x)
+        return mu + (phi.to(x) @ (x - mu).unsqueeze(-1) + noise @ z.unsqueeze(-1)).squeeze(-1)
 
     def covariance(self, s: Time, t: Time) -> Tensor:
         r"""Cov(x_s, x_t | x_0) = E[(x_s - E x_s)(x_t - E x_t)^T], (D, D), for 0-d times.

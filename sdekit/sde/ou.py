@@ -12,6 +12,7 @@ from sdekit.sde.base import Time, as_time
 from sdekit.sde.parameters import (
     Parameter,
     at,
+    event_tensors,
     parameter,
     phi1,
     positive_number,
@@ -62,6 +63,11 @@ class OU(AffineSDE):
         r"""sigma^2 tau \phi_1(-2 theta tau)."""
         tau = self._elapsed(s, t)
         return at(self.sigma, tau) ** 2 * tau * phi1(-2.0 * at(self.theta, tau) * tau)
+
+    def linear_part(self) -> tuple[Tensor, Tensor]:
+        """(-theta, 0)."""
+        theta, _ = event_tensors(self.theta, self.mu * self.sigma)
+        return -theta, torch.zeros_like(theta)
 
     @property
     def stationary_std(self) -> Parameter:

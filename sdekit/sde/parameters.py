@@ -50,10 +50,17 @@ def parameter(
 
 def positive_number(name: str, given: Any) -> float:
     """``given`` as a finite float above zero; raises TypeError or ValueError otherwise."""
-    value = parameter(name, given, minimum=0.0, strict=True)
+    return float(one_number(name, given, minimum=0.0, strict=True))
+
+
+def one_number(
+    name: str, given: Any, *, minimum: float | None = None, strict: bool = False
+) -> Parameter:
+    """``given`` as a float or a 0-d tensor; raises as ``parameter``, and TypeError for more."""
+    value = parameter(name, given, minimum=minimum, strict=strict)
     if isinstance(value, Tensor) and value.ndim > 0:
         raise TypeError(f"{name} must be one number, got shape {tuple(value.shape[1:])}")
-    return float(value)
+    return value
 
 
 def shared_event_shape(**given: Parameter) -> tuple[int, ...] | None:
@@ -90,6 +97,12 @@ def check_event(owner: str, own: tuple[int, ...] | None, x: Tensor) -> None:
 def at(value: Parameter, t: Tensor) -> Parameter:
     """A parameter in the dtype and on the device of ``t``; floats stay floats."""
     return value.to(dtype=t.dtype, device=t.device) if isinstance(value, Tensor) else value
+
+
+def event_tensors(*values: Parameter) -> tuple[Tensor, ...]:
+    """Parameters in float64, all of the event's shape, or 0-d where none is per component."""
+    tensors = [torch.as_tensor(v, dtype=torch.float64) for v in values]
+    return torch.broadcast_tensors(*(v.squeeze(0) if v.ndim > 0 else v for v in tensors))
 
 
 def shifted(x: Tensor, by: Parameter) -> Tensor:

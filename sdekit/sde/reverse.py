@@ -19,9 +19,9 @@ from typing import Any, Literal, final
 import torch
 from sdekit_kernels.checks import check_choice, check_positive
 from torch import Tensor
-from torch.func import jvp, vmap
 
 from sdekit.sde.base import SDE, check_output
+from sdekit.sde.derivatives import along, jacobian_diagonal
 from sdekit.sde.parameters import event_sum
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -120,7 +120,7 @@ def _check_reversible(sde: Any, score: Any, noise_divergence: str) -> NoiseDiver
     if getattr(sde, "interpretation", "ito") != "ito" and noise != "additive":
         raise ValueError(
             f"a reverse needs the Ito form, {type(sde).__name__} is a Stratonovich equation with "
-            f"{noise} noise: add the correction (dg/dx) g / 2 to its drift and declare it 'ito'"
+            f"{noise} noise: write sdekit.to_ito(sde), the same process"
         )
     check_choice("noise_divergence", noise_divergence, ("exact", "elementwise", "zero"))
     if noise == "scalar" and noise_divergence == "elementwise":
@@ -155,34 +155,11 @@ def _noise_divergence(sde: Any, noise: str, how: NoiseDivergence, t: Tensor, x: 
         g: Tensor = sde.diffusion(t, x)
         return g.expand_as(x)
 
+    g, what = g_of(x), f"{type(sde).__name__}.diffusion"
     if how == "elementwise":
-        g, slope = _directional(g_of, x, torch.ones_like(x))
-        return 2.0 * g * slope
-    diagonal = _jacobian_diagonal(g_of, x)
+        return 2.0 * g * along(g_of, x, torch.ones_like(x), what)
+    diagonal = jacobian_diagonal(g_of, x, what)
     if noise == "diagonal":
-        return 2.0 * g_of(x) * diagonal
-    g = g_of(x)
-    along = _directional(g_of, x, g)[1]
+        return 2.0 * g * diagonal
     trace = event_sum(diagonal).view(-1, *([1] * (x.ndim - 1)))
-    return along + g * trace
-
-
-def _directional(
-    function: Callable[[Tensor], Tensor], x: Tensor, direction: Tensor
-) -> tuple[Tensor, Tensor]:
-    """function(x) and its derivative along ``direction``, by forward-mode differentiation."""
-    value, slope = jvp(function, (x,), (direction,))[:2]
-    return value, slope
-
-
-def _jacobian_diagonal(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Of each sample, d function_i / dx_i, by one directional derivative a component."""
-    event = x.shape[1:]
-    basis = torch.eye(event.numel(), dtype=x.dtype, device=x.device).view(-1, *event)
-
-    def entry(direction: Tensor) -> Tensor:
-        slope = _directional(function, x, direction.expand_as(x))[1]
-        return event_sum(slope * direction)
-
-    entries: Tensor = vmap(entry, out_dims=1)(basis)
-    return entries.view_as(x)
+    return along(g_of, x, g, what) + g * trace

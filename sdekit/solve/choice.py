@@ -44,8 +44,11 @@ def explain(
     Raises as ``solve`` for an unknown method, equation or backend.
     """
     equation = Equation(sde)
-    solver = get_solver(method, equation)
+    if x0 is not None:
+        check_state(x0)
     x = _example(equation, torch.device(device)) if x0 is None else x0
+    zero = torch.zeros((), device=device if x is None else x.device)
+    solver, took = get_solver(method, equation, None if x is None else (zero, x))
     if x is None:
         reason = "the drift takes no state of 1 to 64 components: give x0="
         return Path("torch", resolve_backend(backend, torch.device(device)).backend, reason)
@@ -53,11 +56,11 @@ def explain(
     stop, antithetic = options.pop("stop", None), bool(options.pop("antithetic", False))
     if options:
         raise TypeError(f"explain takes no argument {next(iter(options))!r}")
-    check_state(x)
     check_functionals(functionals, stop)
     transition = Transition(equation, solver, functionals or {}, stop)
-    path, program = choose_path(transition, x, torch.zeros((), dtype=compute_dtype(x.dtype),
-                                device=x.device), None, backend, fuse, antithetic)  # fmt: skip
+    start = zero.to(compute_dtype(x.dtype))
+    path, program = choose_path(transition, x, start, None, backend, fuse, antithetic)
+    path = path._replace(reason=took + path.reason)
     if source and program is not None:
         from sdekit_kernels.fuse.run import kernel_source
 
@@ -88,6 +91,7 @@ def choose_path(
     backend: str,
     fuse: bool | None,
     antithetic: bool,
+    refine: int = 1,
 ) -> tuple[Path, Any]:
     """The path by stated conditions, and the traced program if it is the trajectory kernel.
 
@@ -96,7 +100,9 @@ def choose_path(
     choice = resolve_backend(backend, x.device)
     why = f"{choice.backend}: {choice.reason}"
     program, obstacle = None, "fuse=False asks for it"
-    if fuse is None or fuse:
+    if refine > 1:
+        obstacle = "refine > 1 joins the noise of finer steps, which no kernel does"
+    elif fuse is None or fuse:
         program, obstacle = _trace(transition, x, t, own, choice.backend)
     if program is not None:
         note = f"{why}; each path runs from the first time to the last in one launch"
@@ -107,7 +113,7 @@ def choose_path(
             "it step by step"
         )
     why = f"{why}; step by step: {obstacle}"
-    name, more = _step_path(transition, choice.backend, antithetic)
+    name, more = _step_path(transition, choice.backend, antithetic or refine > 1)
     return Path(name, choice.backend, why + more), None
 
 
@@ -124,6 +130,7 @@ def _trace(
     states = transition.start(t, x)
     if torch.is_grad_enabled() and any(s.requires_grad for s in states):
         return None, _GRADIENT
+    from sdekit_kernels.fuse.run import kernel_obstacle
     from sdekit_kernels.fuse.tracer import CannotFuse
 
     from sdekit.solve.trajectory import trace_transition
@@ -134,7 +141,8 @@ def _trace(
         return None, str(error)
     if torch.is_grad_enabled() and program.learns:
         return None, _GRADIENT
-    return program, ""
+    obstacle = kernel_obstacle(program, backend)
+    return (None, obstacle) if obstacle else (program, "")
 
 
 _GRADIENT = (
@@ -143,7 +151,8 @@ _GRADIENT = (
 )
 
 
-def _step_path(transition: Transition, backend: str, antithetic: bool) -> tuple[str, str]:
+def _step_path(transition: Transition, backend: str, changed: bool) -> tuple[str, str]:
+    """changed: whether the noise is not that of each step and sample by itself."""
     sde, solver = transition.sde, transition.solver
     if sde.deterministic:
         return "torch", "; an ODE has no noise to fuse"
@@ -153,8 +162,8 @@ def _step_path(transition: Transition, backend: str, antithetic: bool) -> tuple[
         return "torch", f"; the step kernel takes elementwise noise, this is {sde.noise_type}"
     if backend == "torch":
         return "torch", ""
-    if not transition.plain or antithetic:
-        return "torch", "; the step kernel carries the state alone"
+    if not transition.plain or changed:
+        return "torch", "; the step kernel carries the state alone, with the noise as it is drawn"
     return "step_kernel", ""
 
 

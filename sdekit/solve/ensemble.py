@@ -1,33 +1,42 @@
 """Statistics of an ensemble of any size: paths are simulated in pieces and never kept.
 
-Mean, variance and covariance of the pieces are merged by the pairwise formulas of Chan, Golub &
-LeVeque 1983 in float64; quantiles are read from a histogram. Memory does not grow with the number
-of paths.
+A first piece, the pilot, lays the centres around which moments are summed and the bins from which
+quantiles are read; where the whole trajectory is one kernel, that kernel then reduces its paths as
+it goes. Memory does not grow with the number of paths.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from sdekit_kernels.checks import check_float_tensor, check_int_range
 from torch import Tensor
 
-from sdekit.grid import as_times
+from sdekit.grid import Saves, as_times
 from sdekit.solve.functionals import Functional
 from sdekit.solve.own_times import has_own_times
+from sdekit.solve.plan import Plan, make_plan, run_part
+from sdekit.solve.reduction import KernelSums
 from sdekit.solve.solution import SolveStats
-from sdekit.solve.solve import solve
+from sdekit.solve.statistics import Collector
+from sdekit.solve.stepwise import Piece
 
 __all__ = ["Ensemble", "ensemble"]
 
 _PIECE = 1 << 21
-"""Numbers of a piece: 8 MiB of float32 stay in a CPU's last cache until they are reduced."""
-_SPREAD = 6.0
-"""Standard deviations of the first piece on each side that a histogram covers by itself."""
+"""Numbers of a piece that torch reduces: 8 MiB of float32 stay in a CPU's last cache until then."""
+_PILOT = 1 << 16
+"""Numbers of the pilot, of 1024 paths at least: their standard deviation is good to 2 %."""
+_WORTH = 1 << 20
+"""Numbers that a kernel reduces at least: torch does so many in 50 ms, compiling takes seconds."""
+_PLANNED = 1 << 20
+"""Rows of the states on which a plan is made: parameters may have one entry for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,8 @@ class Ensemble:
     the divisor count - 1; no numbers where too few paths are finite. cov: (T, D, D) with the event
     flattened, or None. counts: (T, D..., bins + 2) of a histogram with ``edges`` (T, D..., bins +
     1), what lies below and above it at the ends, or None. functionals: by name, an ``Ensemble`` of
-    each functional's finite values at the end of the solve. stats: of the first piece.
+    each functional's finite values at the end of the solve. stats: of the first piece; its reason
+    says where the statistics were made.
     """
 
     t: Tensor
@@ -82,140 +92,6 @@ class Ensemble:
         return torch.where(below[..., -1:] == 0, math.nan, value).squeeze(-1)
 
 
-class _Merged:
-    """Moments of what has been seen so far, shape (T, K)."""
-
-    def __init__(self, covariance: bool) -> None:
-        self.covariance = covariance
-        self.count: Any = None
-        self.mean: Any = None
-        self.square: Any = None
-
-    def add(self, x: Tensor, finite: Tensor | None) -> None:
-        """Merge the rows of x (T, N, K), or those that are ``finite`` (T, N, 1)."""
-        n, mean, square = self._of(x, finite)
-        if self.count is None:
-            self.count, self.mean, self.square = n, mean, square
-            return
-        total = self.count + n
-        shift = mean - self.mean
-        share = n / total.clamp(min=1)
-        weight = self.count * share
-        if self.covariance:
-            spread = shift[:, :, None] * shift[:, None, :] * weight[:, :, None]
-        else:
-            spread = shift.square() * weight
-        self.mean = self.mean + shift * share
-        self.square = self.square + square + spread
-        self.count = total
-
-    def _of(self, x: Tensor, finite: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Number of rows (T, 1), their mean, and sums of squares or products around it."""
-        t, rows = x.shape[:2]
-        if finite is None:
-            n = torch.full((t, 1), float(rows), dtype=torch.float64, device=x.device)
-            if not self.covariance:
-                var, mean = torch.var_mean(x, 1, correction=0)
-                return n, mean, var * rows
-            mean = x.mean(1)
-            away = x - mean[:, None]
-            return n, mean, away.mT @ away
-        n = finite.sum(1).double()
-        mean = torch.where(finite, x, 0.0).sum(1) / n.clamp(min=1)
-        away = torch.where(finite, x - mean[:, None], 0.0)
-        return n, mean, away.mT @ away if self.covariance else away.square().sum(1)
-
-    def variance(self) -> tuple[Tensor, Tensor | None]:
-        """(variances (T, K), covariances (T, K, K) or None), of two paths at least."""
-        divisor = torch.where(self.count > 1, self.count - 1, math.nan)
-        if not self.covariance:
-            return self.square / divisor, None
-        cov = self.square / divisor[:, :, None]
-        return cov.diagonal(dim1=-2, dim2=-1), cov
-
-
-class _Histogram:
-    """Counts in equal bins of each component, (T, K, bins + 2)."""
-
-    def __init__(self, bins: int, span: tuple[float, float] | None) -> None:
-        self.bins, self.span = bins, span
-        self.counts: Any = None
-        self.edges: Any = None
-
-    def add(self, x: Tensor, merged: _Merged) -> None:
-        """Count x (T, N, K); what is no number is left out."""
-        if self.edges is None:
-            if not bool(merged.count.any()):
-                return  # a rare functional: the first piece with a value lays the bins
-            self.lay(merged)
-        low, high = self.edges[..., 0], self.edges[..., -1]
-        scale = (self.bins / (high - low))[:, None]
-        place = ((x - low[:, None]) * scale).floor_().clamp_(-1, self.bins).add_(1.0)
-        width = self.bins + 2
-        place = torch.where(place.isnan(), width, place)  # counted apart, and dropped
-        t, _, k = x.shape
-        offset = torch.arange(t * k, device=x.device).view(t, 1, k) * (width + 1)
-        flat = (place.long() + offset).reshape(-1)
-        counts = torch.bincount(flat, minlength=t * k * (width + 1))
-        self.counts += counts.view(t, k, width + 1)[..., :width]
-
-    def lay(self, merged: _Merged) -> None:
-        """Empty bins around what has been seen so far."""
-        low, high = self._limits(merged)
-        at = torch.linspace(0.0, 1.0, self.bins + 1, dtype=torch.float64, device=low.device)
-        self.edges = low[..., None] + (high - low)[..., None] * at
-        shape = (*low.shape, self.bins + 2)
-        self.counts = torch.zeros(shape, dtype=torch.int64, device=low.device)
-
-    def _limits(self, merged: _Merged) -> tuple[Tensor, Tensor]:
-        if self.span is not None:
-            low = torch.full_like(merged.mean, self.span[0])
-            return low, torch.full_like(merged.mean, self.span[1])
-        reach = _SPREAD * merged.variance()[0].sqrt()
-        reach = torch.where(reach > 0, reach, merged.mean.abs().clamp(min=1.0) * 1e-6)
-        return merged.mean - reach, merged.mean + reach
-
-
-class _Collector:
-    """What is kept of one quantity: moments, and a histogram if asked for."""
-
-    def __init__(self, bins: int, span: tuple[float, float] | None, covariance: bool) -> None:
-        self.moments = _Merged(covariance)
-        self.histogram = _Histogram(bins, span) if bins else None
-
-    def add(self, x: Tensor) -> None:
-        """x (T, N, K); a row with an entry that is not finite is left out of everything."""
-        x, finite = x.double(), None
-        # One pass, where the rest of it would take four.
-        if len(x) == 0 or not math.isfinite(float(x.sum())):
-            finite = torch.isfinite(x).all(-1, keepdim=True)
-            x = torch.where(finite, x, math.nan)
-        self.moments.add(x, finite)
-        if self.histogram is not None:
-            self.histogram.add(x, self.moments)
-
-    def result(self, t: Tensor, paths: int, event: Sequence[int], stats: SolveStats) -> Ensemble:
-        """The statistics, in the event's shape."""
-        var, cov = self.moments.variance()
-        shape = (len(t), *event)
-        h = self.histogram
-        if h is not None and h.edges is None:
-            h.lay(self.moments)
-        count = self.moments.count
-        return Ensemble(
-            t=t,
-            paths=paths,
-            count=count.squeeze(1).long(),
-            mean=torch.where(count > 0, self.moments.mean, math.nan).reshape(shape),
-            var=var.reshape(shape),
-            cov=cov,
-            counts=None if h is None else h.counts.reshape(*shape, h.bins + 2),
-            edges=None if h is None else h.edges.reshape(*shape, h.bins + 1),
-            functionals={},
-            stats=stats,
-        )
-
-
 def ensemble(
     sde: Any,
     x0: Tensor,
@@ -247,7 +123,7 @@ def ensemble(
         save_at: times at which statistics are wanted; the last one if None.
         covariance: between all components of the event.
         bins: of a histogram of each component, for ``Ensemble.quantile``; 0 for none. span: its
-            (low, high); without it, 6 standard deviations of the first piece on each side.
+            (low, high); without it, 6 standard deviations of the first paths on each side.
         options: ``times``, ``method``, ``antithetic``, ``backend``, ``fuse`` of ``solve``.
 
     Raises TypeError and ValueError as ``solve``, and for paths < 1, bins < 0, a span that is
@@ -264,48 +140,128 @@ def ensemble(
             "an ensemble has one grid for all paths, but t0, t1 or steps has one entry a sample: "
             "write numbers"
         )
-    event = tuple(x0.shape)
     if save_at is not None and not isinstance(save_at, Tensor):
         save_at = as_times("save_at", save_at)
-    times = 1 if save_at is None else max(len(as_times("save_at", save_at)), 1)
-    grid = options.get("times")
-    end = as_times("t1", [t1] if grid is None else grid)[-1:]
-    rows = max(1024, _PIECE // (max(x0.numel(), 1) * (times + 1))) // 2 * 2
-    whole = _Collector(bins, span, covariance)
-    parts = {name: _Collector(bins, None, False) for name in functionals or {}}
-    shapes: dict[str, tuple[int, ...]] = {}
-    first: Any = None
+    start = x0.expand(min(paths, _PLANNED), *x0.shape)
+    given = {"functionals": functionals, "stop": stop, "seed": seed, **options}
+    plan = make_plan(sde, start, t0, t1, steps, save_at=save_at, **given)
+    if save_at is None:
+        at_end = Saves({}, {len(plan.run.grid) - 1})
+        plan = plan._replace(run=plan.run._replace(saves=at_end, keep=True))
+    run = _Run(plan, x0, paths, first_sample, bins, span, covariance)
     with _bar(paths, progress) as bar:
-        for r0 in range(0, paths, rows):
-            n = min(rows, paths - r0)
-            sol = solve(
-                sde,
-                x0.expand(n, *event),
-                t0,
-                t1,
-                steps,
-                save_at=save_at,
-                functionals=functionals,
-                stop=stop,
-                seed=seed,
-                first_sample=first_sample + r0,
-                **options,
-            )
-            first = sol if first is None else first
-            saved = sol.x if save_at is not None else sol.x[None]
-            whole.add(saved.reshape(len(saved), n, x0.numel()))
-            for name, value in sol.functionals.items():
-                shapes[name] = tuple(value.shape[1:])
-                parts[name].add(value.reshape(1, n, -1))
+        while run.done < paths:
+            run.advance()
             if bar is not None:
-                bar.update(n)
-    t = first.t.reshape(-1)
-    result = whole.result(t, paths, event, first.stats)
-    last = torch.tensor(end, dtype=torch.float64)
-    result.functionals.update(  # type: ignore[attr-defined]
-        {name: c.result(last, paths, shapes[name], first.stats) for name, c in parts.items()}
+                bar.update(run.done - bar.n)
+    return run.result()
+
+
+class _Run:
+    """An ensemble on its way: the pilot and what no kernel can reduce by torch, the rest by it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        x0: Tensor,
+        paths: int,
+        first_sample: int,
+        bins: int,
+        span: tuple[float, float] | None,
+        covariance: bool,
+    ) -> None:
+        self.plan, self.x0, self.paths, self.first_sample = plan, x0, paths, first_sample
+        components, times = x0.numel(), plan.run.saved
+        share = max(components, 1) * (times + 1)
+        self.pilot = max(1024, _PILOT // share) // 2 * 2
+        self.piece = max(1, _PIECE // share // self.pilot) * self.pilot
+        self.collect = partial(Collector, pilot=self.pilot, bins=bins, device=x0.device)
+        self.whole = self.collect(times, components, span=span, covariance=covariance)
+        self.parts: dict[str, Collector] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.sums: KernelSums | None = None
+        self.by_kernel = plan.program is not None and share * paths >= _WORTH
+        self.done, self.where = 0, "by torch"
+        self.stats: SolveStats | None = None
+
+    def advance(self) -> None:
+        """Reduce some more paths."""
+        sums = self.sums if self.whole.ready else None
+        rows = self.pilot if self.by_kernel else self.piece
+        n = min(rows if sums is None else sums.piece, self.paths - self.done)
+        x = self.x0.expand(n, *self.x0.shape)
+        part, first = slice(self.done, self.done + n), self.first_sample + self.done
+        if sums is None:
+            self.add(run_part(self.plan, x, part, first), n)
+        else:
+            self.where = f"by torch for the first {self.pilot} paths, then in the kernel"
+            sums.begin(n)
+            sums.merge(run_part(self.plan, x, part, first, kept=sums).follow)
+        self.done += n
+
+    def add(self, piece: Piece, n: int) -> None:
+        """Reduce a piece by torch."""
+        self.whole.add(piece.x.reshape(self.plan.run.saved, n, self.x0.numel()))
+        transition = self.plan.run.transition
+        skip = 0 if transition.stop is None else 2
+        follow = dict(zip(transition.functionals, piece.follow[skip:], strict=False))
+        if self.stats is None:
+            self.stats = self.plan.stats(piece.bad)
+            for name, value in follow.items():
+                self.shapes[name] = tuple(value.shape[1:])
+                size = value[0].numel()
+                self.parts[name] = self.collect(1, size, span=None, covariance=False)
+            if self.by_kernel and n < self.paths:
+                self.hand_over([self.x0.numel(), *(v[0].numel() for v in piece.follow)])
+        for name, value in follow.items():
+            self.parts[name].add(value.reshape(1, n, -1))
+
+    def hand_over(self, sizes: list[int]) -> None:
+        """Let the kernel reduce what follows, if it can."""
+        sums = KernelSums(self.plan, self.whole, list(self.parts.values()), sizes)
+        if sums.obstacle:
+            self.by_kernel, self.where = False, f"by torch: {sums.obstacle}"
+            return
+        self.sums = sums
+
+    def result(self) -> Ensemble:
+        """The statistics of all paths so far."""
+        assert self.stats is not None
+        if self.sums is not None:
+            self.sums.finish()
+        stats = replace(self.stats, reason=f"{self.stats.reason}; statistics {self.where}")
+        last = torch.tensor(self.plan.run.grid[-1:], dtype=torch.float64)
+        functionals = {
+            name: _ensemble(part, last, self.done, self.shapes[name], stats, {})
+            for name, part in self.parts.items()
+        }
+        t = self.plan.t.reshape(-1)
+        return _ensemble(self.whole, t, self.done, self.x0.shape, stats, functionals)
+
+
+def _ensemble(
+    c: Collector,
+    t: Tensor,
+    paths: int,
+    event: Sequence[int],
+    stats: SolveStats,
+    functionals: Mapping[str, Ensemble],
+) -> Ensemble:
+    """What was collected, in the event's shape."""
+    moments, shape = c.moments, (len(t), *event)
+    var, cov = moments.variance()
+    return Ensemble(
+        t=t,
+        paths=paths,
+        count=moments.count.squeeze(1).long(),
+        mean=torch.where(moments.count > 0, moments.mean, math.nan).reshape(shape),
+        var=var.reshape(shape),
+        cov=cov,
+        counts=c.counts[..., :-1].reshape(*shape, c.bins + 2) if c.bins else None,
+        edges=c.edges().reshape(*shape, c.bins + 1) if c.bins else None,
+        functionals=MappingProxyType(functionals),
+        stats=stats,
     )
-    return result
 
 
 def _bar(paths: int, progress: bool) -> Any:

@@ -62,7 +62,8 @@ class Solution:
     x: (B, D...) at the last time, or (len(t), B, D...) at the saved times ``t`` (float64, 1-d).
     status: (B,) int8, FINISHED, NONFINITE or STOPPED. functionals: the value of each functional at
     the end, by the name it was given under. stop_time: (B,), when the stop condition was met,
-    infinite where it was not; None without one.
+    infinite where it was not; None without one. carried: what the method carries besides x, at the
+    end, by the names in the solver's ``carries``.
     """
 
     x: Tensor
@@ -71,3 +72,4 @@ class Solution:
     stats: SolveStats
     functionals: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
     stop_time: Tensor | None = None
+    carried: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))

@@ -22,6 +22,7 @@ class Run(NamedTuple):
 
     grid: t_0 .. t_N, or the numbers 0 .. N of the steps where each sample has its own times.
     keep: whether saved states are wanted rather than the last. path, backend: see ``Path``.
+    refine: steps of the Brownian path for each step of the grid.
     """
 
     transition: Transition
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     keep: bool
     seed: int
     antithetic: bool
+    refine: int = 1
 
     @property
     def saved(self) -> int:
@@ -57,7 +59,7 @@ def run_stepwise(
     # Times keep float32 at least: bfloat16 tells 256 times apart.
     times = torch.tensor(run.grid, dtype=compute_dtype(x.dtype), device=x.device)
     start = times[0] if own is None else own.t0
-    run.transition.sde.check_additive(start, x)
+    run.transition.check(start, x)
     states = run.transition.start(start, x)
     path = brownian_of(run, start, x, first_sample)
     if 0 in run.saves.at_grid:
@@ -115,8 +117,13 @@ def _step(
     else:
         dt = run.grid[k + 1] - run.grid[k]
         now = {"t": times[k], "t_next": times[k + 1], "dt": dt, "root_dt": abs(dt) ** 0.5}
-    z = states[0].new_zeros(()) if transition.sde.deterministic else path.normal(k)
-    return transition(now, z, states)
+    draws = transition.solver.draws
+    if transition.sde.deterministic:
+        return transition(now, tuple(states[0].new_zeros(()) for _ in draws), states)
+    if run.refine > 1:
+        whole = run.grid[k + 1] - run.grid[k]
+        return transition(now, path.over(k, whole, draws, run.refine), states)
+    return transition(now, path.normals(k, draws), states)
 
 
 def between(
@@ -126,14 +133,13 @@ def between(
     t = run.saves.inside[k]
     transition, x = run.transition, states[0]
     left, dt = run.grid[k], run.grid[k + 1] - run.grid[k]
-    elapsed = [abs(s - left) for s in t]
-    zero = x.new_zeros(())
-    deterministic = transition.sde.deterministic
-    brownian = (zero for _ in t) if deterministic else path.inside(k, dt, elapsed)
-    for s, dw in zip(t, brownian, strict=True):
-        # sqrt(dt) is one: the increment is given, not made from a normal.
+    elapsed, draws = [abs(s - left) for s in t], transition.solver.draws
+    zeros = tuple(x.new_zeros(()) for _ in draws)
+    still = transition.sde.deterministic
+    parts: Iterator[Any] = path.parts(k, dt, elapsed, draws)
+    for s, part in zip(t, [zeros] * len(t) if still else parts, strict=True):
         now = {"t": times[k], "t_next": torch.full_like(times[0], s), "dt": s - left}
-        yield transition({**now, "root_dt": 1.0}, dw, states)[0]
+        yield transition({**now, "root_dt": abs(s - left) ** 0.5}, part, states)[0]
 
 
 def _mark_nonfinite(bad: Tensor, k: int, x: Tensor) -> Tensor:

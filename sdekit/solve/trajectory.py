@@ -13,11 +13,12 @@ from sdekit_kernels.fuse.trace import trace_step
 from sdekit_kernels.philox.normal import check_draw
 from torch import Tensor
 
-from sdekit.noise import keys
+from sdekit.noise.increment import STREAMS
+from sdekit.solve.kept import Kept, Saved
 from sdekit.solve.stepwise import Piece, Run, between, brownian_of
 from sdekit.solve.transition import OwnTimes, Transition
 
-__all__ = ["run_trajectories", "trace_transition"]
+__all__ = ["run_trajectories", "slots_of", "trace_transition"]
 
 
 def trace_transition(
@@ -28,9 +29,9 @@ def trace_transition(
     Raises ``CannotFuse`` with what stands in the way.
     """
     x = states[0]
-    channels = transition.sde.channels(t, x)[1:]
+    first, *more = transition.channels(t, x)
     per_path = {} if own is None else own._asdict()
-    return trace_step(transition, states, channels, transition.clock, per_path)
+    return trace_step(transition, states, first, transition.clock, per_path, more)
 
 
 def run_trajectories(
@@ -41,10 +42,12 @@ def run_trajectories(
     rows: slice,
     own: OwnTimes | None,
     bar: Any,
+    kept: Kept | None = None,
 ) -> Piece:
     """Take the samples x, which are ``rows`` of the whole batch, over the grid.
 
-    bar: gets ``update(steps)`` after each launch, or None.
+    bar: gets ``update(steps)`` after each launch, or None. kept: what becomes of the states at the
+    saved times; without it they are the piece's x.
     """
     n, grid, batch = len(run.grid) - 1, run.grid, x.shape[0]
     times = torch.tensor(grid, dtype=program.dtype, device=x.device)
@@ -54,31 +57,43 @@ def run_trajectories(
     bad = torch.full((batch,), -1, dtype=torch.int64, device=x.device)
     paths = [column[rows] for column in program.path_table()]
     columns = torch.stack(paths) if paths else flat.new_empty((0, batch))
-    saved = flat.new_empty((run.saved, *flat.shape)) if run.keep else None
-    slot_of, inside = _slots(run)
-    if saved is not None and 0 in run.saves.at_grid:
-        saved[0] = flat
+    saved = Saved(run.saved if kept is None else 0, flat)
+    kept = saved if kept is None else kept
+    slot_of, inside = slots_of(run)
+    if 0 in run.saves.at_grid:
+        kept.put_first(x)
     work = flat.numel() + batch * len(program.body) // 8
     pace = _pace(n, work, bar is not None)
     halts = [*sorted(inside), n]  # the steps before which states between grid times are drawn
     k = 0
     while k < n:
         if k in inside:
-            assert saved is not None
             now = _unflatten(flat, states)
             path = brownian_of(run, start, x, first_sample)
             for j, state in enumerate(between(run, k, times, now, path)):
-                saved[inside[k] + j, : program.watched] = state.reshape(batch, -1).t()
+                kept.put(inside[k] + j, state)
         end = min(k + pace, halts[bisect_right(halts, k)])
         table, constants = program.table(_clock(run, times, k, end, own is not None), x.device)
-        slots = None
-        if any(i in slot_of for i in range(k, end)):
-            here = [slot_of.get(i, -1) for i in range(k, end)]
-            slots = torch.tensor(here, dtype=torch.int32, device=x.device)
-        draw = check_draw(run.seed, keys.PATH, k, first_sample, batch)
+        wanted = [slot_of.get(i, -1) for i in range(k, end)]
+        slots, target, statistics = kept.of_launch(wanted, end == n)
+        draw, *more = (
+            check_draw(run.seed, STREAMS[name], k, first_sample, batch)
+            for name in run.transition.solver.draws
+        )
         run_trajectory(
             Launch(
-                program, flat, table, constants, columns, bad, slots, saved, draw, run.antithetic
+                program,
+                flat,
+                table,
+                constants,
+                columns,
+                bad,
+                slots,
+                target,
+                draw,
+                run.antithetic,
+                tuple(more),
+                statistics,
             ),
             run.backend,
         )
@@ -86,10 +101,9 @@ def run_trajectories(
             bar.update(end - k)
         k = end
     last = _unflatten(flat, states)
-    if saved is None:
+    if kept is not saved or not run.keep:
         return Piece(last[0], last[1:], bad)
-    kept = saved[:, : program.watched].transpose(1, 2).reshape(run.saved, *x.shape)
-    return Piece(kept, last[1:], bad)
+    return Piece(saved.x(x), last[1:], bad)
 
 
 def _pace(n: int, work: int, bar: bool) -> int:
@@ -101,7 +115,7 @@ def _pace(n: int, work: int, bar: bool) -> int:
     return max(4, min(MAX_LAUNCH_STEPS, (1 << 30) // work, n // 64 if bar else n + 3) // 4 * 4)
 
 
-def _slots(run: Run) -> tuple[dict[int, int], dict[int, int]]:
+def slots_of(run: Run) -> tuple[dict[int, int], dict[int, int]]:
     """The row of the saved states that step k fills, and the first that is filled inside it."""
     after: dict[int, int] = {}
     inside: dict[int, int] = {}

@@ -1,8 +1,9 @@
 """One step of everything that a solve carries along, written once in torch.
 
 The states of a solve are the equation's own, x, and numbers that follow it: whether and when the
-stop condition was met, and the values of the functionals. ``Transition`` takes all of them from one
-time to the next. Run as it stands it is the step-by-step solve; traced, the trajectory kernel.
+stop condition was met, the values of the functionals, and what the method itself carries from step
+to step. ``Transition`` takes all of them from one time to the next. Run as it stands it is the
+step-by-step solve; traced, the trajectory kernel.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from sdekit_kernels.dispatch import compute_dtype
 from torch import Tensor
 
+from sdekit.noise.increment import Increment, draw_shape
 from sdekit.solve.functionals import Functional, beside
 from sdekit.solvers import Equation, Solver
 
@@ -58,12 +60,20 @@ class Transition:
     @property
     def plain(self) -> bool:
         """Whether x is all that is carried, on one grid for all samples."""
-        return not self.functionals and self.stop is None and not self.own_times
+        alone = not self.functionals and self.stop is None and not self.solver.carries
+        return alone and not self.own_times
 
     @property
     def clock(self) -> tuple[str, ...]:
         """Names of the numbers that change from step to step."""
         return ("k",) if self.own_times else ("t", "t_next", "dt", "root_dt")
+
+    def check(self, t: Tensor, x: Tensor) -> None:
+        """Raise ValueError for an equation that is not what it declares, or the solver needs."""
+        self.sde.check_additive(t, x)
+        obstacle = self.solver.obstacle(self.sde, t, x) if x.numel() else ""
+        if obstacle:
+            raise ValueError(f"{self.solver.name!r} cannot take {self.sde.name}: {obstacle}")
 
     def start(self, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         """The states at the first time, t 0-d or (B,)."""
@@ -83,19 +93,38 @@ class Transition:
             # One number for all paths is one number a path, so that each may change.
             value = value.to(compute_dtype(x.dtype))
             states.append(value.expand(x.shape[0], *value.shape[1:]).clone())
-        return tuple(states)
+        return (*states, *self.solver.start(self.sde, t, x))
+
+    def channels(self, t: Tensor, x: Tensor) -> list[tuple[int, ...]]:
+        """Shape of one sample's normals, for each of the solver's draws."""
+        one = self.sde.channels(t, x)[1:]
+        return [draw_shape(draw, one) for draw in self.solver.draws]
 
     def __call__(
-        self, now: Mapping[str, Any], z: Tensor, states: Sequence[Tensor]
+        self,
+        now: Mapping[str, Any],
+        noise: Tensor | tuple[Tensor, ...] | Increment,
+        states: Sequence[Tensor],
     ) -> tuple[Tensor, ...]:
-        """The states at the next time; z the step's standard normals, of one increment's shape."""
+        """The states at the next time; noise: the normals of the step's draws, or the increment."""
         x = states[0]
+        carried = states[len(states) - len(self.solver.carries) :]
         t, t_next, dt, root_dt, held = self._times(now, states)
-        dw = z * beside(root_dt, z)
+        if not isinstance(noise, Increment):
+            normals = (noise,) if isinstance(noise, Tensor) else noise
+            step, root = beside(dt, normals[0]), beside(root_dt, normals[0])
+            noise = Increment.of(self.solver.draws, normals, step, root)
+        made = self.solver.step(self.sde, t, t_next, beside(dt, x), x, noise, *carried)
+        x_next, *after = made if isinstance(made, tuple) else (made,)
         # An equation with parameters of another type does not change the state's.
-        x_next = self.solver.step(self.sde, t, t_next, beside(dt, x), x, dw).to(x.dtype)
+        x_next = x_next.to(x.dtype)
+        after = [v.to(old.dtype) for v, old in zip(after, carried, strict=True)]
         if held is not None:
             x_next = torch.where(beside(held, x), x, x_next)
+            after = [
+                torch.where(beside(held, old), old, v)
+                for v, old in zip(after, carried, strict=True)
+            ]
         follow: list[Tensor] = [x_next]
         place = 1
         if self.stop is not None:
@@ -108,7 +137,8 @@ class Transition:
                 torch.where(newly, t_next.to(at.dtype), at),
             ]
             place = 3
-        for (name, functional), value in zip(self.functionals.items(), states[place:], strict=True):
+        values = states[place : place + len(self.functionals)]
+        for (name, functional), value in zip(self.functionals.items(), values, strict=True):
             updated = functional.update(value, t, t_next, dt, x, x_next).to(value.dtype)
             if updated.shape != value.shape:
                 raise ValueError(
@@ -118,7 +148,7 @@ class Transition:
             if held is not None:
                 updated = torch.where(beside(held, value), value, updated)
             follow.append(updated)
-        return tuple(follow)
+        return (*follow, *after)
 
     def _times(
         self, now: Mapping[str, Any], states: Sequence[Tensor]

@@ -1,7 +1,9 @@
 """What a solver is: one step in plain torch, and the promises that go with it.
 
-Notation of every solver's file: ``t, t_next`` 0-d tensors, ``dt = t_next - t`` a float (negative on
-a decreasing grid), ``x`` the state (B, D...), ``dw`` the Brownian increment over the step.
+Notation of every solver's file: ``t, t_next`` 0-d tensors (or one entry a sample, (B,)), ``dt`` the
+length of the step, a float or in the shape in which it multiplies x (negative on a decreasing
+grid), ``x`` the state (B, D...), ``w`` the noise of the step (``Increment``: dw, h, ...), ``f`` and
+``g`` drift and diffusion. Times between t and t_next are written t + c (t_next - t).
 """
 
 from __future__ import annotations
@@ -9,48 +11,102 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sdekit_kernels import em_step
 from torch import Tensor
 
 from sdekit.noise import keys
+from sdekit.noise.increment import Increment
 from sdekit.solvers.equation import Equation
 
-__all__ = ["Solver", "orders"]
+__all__ = ["ANY_NOISE", "Solver", "orders"]
+
+ANY_NOISE = ("additive", "diagonal", "scalar", "general")
+ELEMENTWISE = ("additive", "diagonal", "scalar")
 
 
-def orders(
-    *, additive: float, diagonal: float, scalar: float, general: float
-) -> Mapping[str, float]:
-    """Order of convergence for each noise type, read-only."""
-    return MappingProxyType(
-        {"additive": additive, "diagonal": diagonal, "scalar": scalar, "general": general}
-    )
+def orders(**by_noise: float) -> Mapping[str, float]:
+    """Order of convergence for each noise type that the method takes, read-only."""
+    return MappingProxyType(by_noise)
 
 
 class Solver(ABC):
     """A one-step method for dx = f dt + G dW.
 
-    Class attributes are promises, tested from one table: ``interpretations`` and ``noise_types``
-    say what the method takes, ``strong_order`` and ``weak_order`` how fast its error falls for each
-    noise type, ``drift_evaluations`` what a step costs. ``em_kernel`` says that the step is
-    x + f dt + g dw with elementwise g, so that the fused step kernel computes it.
+    Class attributes are promises, tested from one table.
+
+    name: what a user writes. paper: where the method is from. choose: when to take it, in a few
+    words.
+    interpretations: "ito", "stratonovich" or both; additive noise and ODEs have but one.
+    strong_order, weak_order: how fast the error falls, for each noise type; a noise type that is
+    not named there is not taken. A strong order of 0 means that the method follows the law alone.
+    ode_order: of the method on an equation without noise; 0 if it takes none.
+    drift_evaluations, diffusion_evaluations: what a step costs; a derivative of either in one
+    direction counts as one.
+    draws: what a step takes from the noise, "dw" first (see ``Increment``).
+    needs: what the equation must have besides drift and diffusion.
+    carries: names of the numbers that the method takes from step to step besides x.
+    preserves: words for what the method keeps exactly, for the table in the documentation.
+    general_purpose: whether ``method="auto"`` may take it.
+    bridges: whether a step may end between two times of the grid.
+    em_kernel: the step is x + f dt + g dw with elementwise g, so that the fused step kernel
+    computes it.
     """
 
     name: ClassVar[str]
+    paper: ClassVar[str]
+    choose: ClassVar[str] = ""
     interpretations: ClassVar[tuple[str, ...]]
-    noise_types: ClassVar[tuple[str, ...]]
     strong_order: ClassVar[Mapping[str, float]]
     weak_order: ClassVar[Mapping[str, float]]
+    ode_order: ClassVar[float] = 0
     drift_evaluations: ClassVar[int]
+    diffusion_evaluations: ClassVar[int]
+    draws: ClassVar[tuple[str, ...]] = ("dw",)
+    needs: ClassVar[tuple[str, ...]] = ()
+    carries: ClassVar[tuple[str, ...]] = ()
+    preserves: ClassVar[str] = ""
+    general_purpose: ClassVar[bool] = True
+    bridges: ClassVar[bool] = True
     em_kernel: ClassVar[bool] = False
+
+    @property
+    def noise_types(self) -> tuple[str, ...]:
+        """The noise types that the method takes."""
+        return tuple(n for n in ANY_NOISE if n in self.weak_order)
+
+    def takes(self, sde: Equation) -> bool:
+        """Whether the method is made for an equation of this kind."""
+        if any(not hasattr(sde.sde, name) for name in self.needs):
+            return False
+        if sde.deterministic and self.ode_order > 0:
+            return True
+        one = sde.noise_type == "additive"  # where the interpretations agree
+        return sde.noise_type in self.weak_order and (
+            one or sde.interpretation in self.interpretations
+        )
+
+    def obstacle(self, sde: Equation, t: Tensor, x: Tensor) -> str:
+        """What this equation, looked at in x, lacks for the method's promises; "" if nothing."""
+        return ""
+
+    def start(self, sde: Equation, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        """What the method carries, at the first time: (B, ...) for each name in ``carries``."""
+        return ()
 
     @abstractmethod
     def step(
-        self, sde: Equation, t: Tensor, t_next: Tensor, dt: float, x: Tensor, dw: Tensor
-    ) -> Tensor:
-        """The state at t_next."""
+        self,
+        sde: Equation,
+        t: Tensor,
+        t_next: Tensor,
+        dt: Any,
+        x: Tensor,
+        w: Increment,
+        *carried: Tensor,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The state at t_next; followed by what is carried, where the method carries anything."""
 
     def kernel_step(
         self,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
+from sdekit.sde.derivatives import along
+
 __all__ = ["Equation"]
 
 NOISE_TYPES = ("additive", "diagonal", "scalar", "general")
 INTERPRETATIONS = ("ito", "stratonovich")
+_FEW = 4
 DIRECTIONS = ("forward", "backward", "either")
 
 
@@ -39,7 +44,7 @@ class Equation:
                     f"{type(sde).__name__} has no {name}"
                 )
         self.sde = sde
-        self.name = type(sde).__name__
+        self.name = str(getattr(sde, "name", type(sde).__name__))
         self.noise_type = check_choice(
             "noise_type", getattr(sde, "noise_type", "diagonal"), NOISE_TYPES
         )
@@ -122,6 +127,46 @@ class Equation:
                 f"{self.name} declares additive noise, but its diffusion depends on x: "
                 "set noise_type = 'diagonal'"
             )
+
+    def drift_along(self, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
+        """(df / dx) v, the drift's derivative in direction v; TypeError where there is none."""
+        return along(partial(self.drift, t), x, v, f"{self.name}.drift")
+
+    def diffusion_along(self, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
+        """The diffusion's derivative in direction v, of the diffusion's shape; likewise."""
+        return along(partial(self.diffusion, t), x, v, f"{self.name}.diffusion")
+
+    def mixes(self, what: str, t: Tensor, x: Tensor) -> bool:
+        """Whether component i of a coefficient ("drift", "diffusion") depends on more than x_i.
+
+        Two components differ in some binary digit of their number, so for each digit those with a
+        1 are moved, and those with a 0 must stay, and the reverse. Looked at on the first samples
+        where the equation takes them alone, on all where it has one parameter a sample.
+        """
+        count = x[:1].numel()
+        if count < 2:
+            return False
+        x = x.detach()
+        coefficient = self.drift if what == "drift" else self.diffusion
+        number = torch.arange(count, device=x.device).view(1, *x.shape[1:])
+        with torch.no_grad():
+            if t.ndim == 0 and x.shape[0] > _FEW and self._takes(coefficient, t, x[:_FEW]):
+                x = x[:_FEW]
+            here = coefficient(t, x).expand_as(x)
+            for digit in range((count - 1).bit_length()):
+                for moved in (number >> digit & 1 == 1, number >> digit & 1 == 0):
+                    there = coefficient(t, torch.where(moved, 1.25 * x + 0.125, x))
+                    if not torch.equal(torch.where(moved, here, there.expand_as(x)), here):
+                        return True
+        return False
+
+    def _takes(self, coefficient: Callable[[Tensor, Tensor], Tensor], t: Tensor, x: Tensor) -> bool:
+        """Whether a coefficient can be had of these samples without their batch."""
+        try:
+            coefficient(t, x)
+        except (RuntimeError, ValueError):
+            return False
+        return True
 
     def channels(self, t: Tensor, x: Tensor) -> tuple[int, ...]:
         """Shape of one Brownian increment for the batch x."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
+from sdekit.noise.increment import Increment
 from sdekit.solvers.base import Solver, orders
 from sdekit.solvers.equation import Equation
 
@@ -20,15 +21,25 @@ class EulerMaruyama(Solver):
     """
 
     name = "euler_maruyama"
+    paper = "Maruyama 1955"
+    choose = "any Ito equation; noise that does not commute; the cheapest step"
     interpretations = ("ito",)
-    noise_types = ("additive", "diagonal", "scalar", "general")
     strong_order = orders(additive=1.0, diagonal=0.5, scalar=0.5, general=0.5)
     weak_order = orders(additive=1.0, diagonal=1.0, scalar=1.0, general=1.0)
+    ode_order = 1
     drift_evaluations = 1
+    diffusion_evaluations = 1
     em_kernel = True
 
     def step(
-        self, sde: Equation, t: Tensor, t_next: Tensor, dt: float, x: Tensor, dw: Tensor
+        self,
+        sde: Equation,
+        t: Tensor,
+        t_next: Tensor,
+        dt: Any,
+        x: Tensor,
+        w: Increment,
+        *carried: Tensor,
     ) -> Tensor:
         """The formula of the class."""
-        return x + sde.drift(t, x) * dt + sde.apply_noise(sde.diffusion(t, x), dw, x)
+        return x + sde.drift(t, x) * dt + sde.apply_noise(sde.diffusion(t, x), w.dw, x)

@@ -18,13 +18,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.pop("TRITON_INTERPRET", None)
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime import driver
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -48,6 +49,15 @@ def signature(fn: Any, types: dict[str, str], constants: dict[str, Any]) -> dict
     return out
 
 
+class _Active(NamedTuple):
+    """A driver, as far as a compilation asks one."""
+
+    target: GPUTarget
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+
 def compile_kernel(
     fn: Any, types: dict[str, str], constants: dict[str, Any], target: GPUTarget, **options: Any
 ) -> Any:
@@ -57,6 +67,8 @@ def compile_kernel(
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(sig) if sig[name].startswith("*")
     }
     source = ASTSource(fn, sig, constexprs=constants, attrs=attrs)
+    # What a kernel reads with ``triton.language.target_info`` is the active GPU, of which none is.
+    driver.set_active(_Active(target))
     return triton.compile(source, target=target, options={"enable_fp_fusion": False, **options})
 
 

@@ -53,7 +53,7 @@ CASES = {
     "em for Stratonovich": (
         dict(sde=Plain(interpretation="stratonovich")),
         ValueError,
-        "use 'heun'",
+        "or 'heun'",
     ),
     "no equation": (dict(sde=3), TypeError, "drift"),
     "a class": (dict(sde=sk.OU), TypeError, "instance"),

@@ -20,6 +20,7 @@ TOP = {"top": sk.Maximum(lambda t, x: x[:, 0])}
 def small_pieces(monkeypatch):
     """Pieces of 1024 paths, so that many are merged."""
     monkeypatch.setattr(MODULE, "_PIECE", 1)
+    monkeypatch.setattr(MODULE, "_PILOT", 1)
 
 
 def test_moments_are_those_of_the_paths(small_pieces):

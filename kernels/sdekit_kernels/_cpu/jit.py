@@ -18,7 +18,10 @@ import numba
 from numba.core import config
 from numba.core.caching import FunctionCache
 
+from sdekit_kernels._cpu.light_numba import import_arrays
 from sdekit_kernels.cache import cache_folder
+
+import_arrays()  # before the first kernel is read or compiled, which imports them otherwise
 
 F = TypeVar("F", bound=Callable[..., Any])
 

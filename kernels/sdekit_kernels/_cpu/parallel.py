@@ -26,7 +26,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["fork", "has_openmp", "run_blocks"]
+__all__ = ["fork", "has_openmp", "run_blocks", "thread_number"]
 
 THREAD_ELEMENTS = 16384
 """Elements that a thread must have to be worth waking, some 25 us of work."""
@@ -66,15 +66,34 @@ def has_openmp() -> bool:
 has_openmp()  # before any kernel is loaded, from disk or from the compiler: it needs the names
 
 
-def run_blocks(launch: Callable[..., bool], blocks: int, elements: int, *arguments: Any) -> None:
-    """Run a kernel's blocks [0, blocks) on at most torch.get_num_threads() cores.
+def run_blocks(
+    launch: Callable[..., bool],
+    blocks: int,
+    elements: int,
+    *arguments: Any,
+    most: int | None = None,
+) -> None:
+    """Run a kernel's blocks [0, blocks) on at most torch.get_num_threads() cores, or ``most``.
 
     launch: the kernel's launcher, ``launch(threads, blocks, *arguments)``. Raises MemoryError if a
     thread could not get its scratch arrays.
     """
     wanted = min(torch.get_num_threads(), blocks, elements // THREAD_ELEMENTS)
+    wanted = wanted if most is None else min(wanted, most)
     if not launch(max(1, wanted) if has_openmp() else 1, blocks, *arguments):
         raise MemoryError("no memory for the scratch arrays of a kernel's block")
+
+
+@intrinsic
+def thread_number(typingctx):  # type: ignore[no-untyped-def]
+    """The calling thread's number in its parallel region; 0 outside of any."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        asked = ir.FunctionType(ir.IntType(32), [])
+        function = cgutils.get_or_insert_function(builder.module, asked, _THREAD)
+        return builder.sext(builder.call(function, []), context.get_value_type(types.intp))
+
+    return types.intp(), codegen
 
 
 @intrinsic

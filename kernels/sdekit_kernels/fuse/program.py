@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 
 from sdekit_kernels.fuse.graph import PATH, STEP, Graph, Node, order_of
+from sdekit_kernels.fuse.streams import Call, calls_of
 
 __all__ = ["Program", "make_program"]
 
@@ -32,9 +33,10 @@ class Program:
     body: path-level operations, each after its arguments.
     steps, constants: expressions that the body takes from the table, one number a step or one in
     all; a boolean one is stored as 0.0 or 1.0. path_parameters: (slot, entry) of each number that
-    differs between paths. channels: normals a path needs each step. watched: how many of the state
-    must stay finite. parameters: the real tensors behind the slots (not in ``key``).
-    learns: whether a tensor that the step reads requires a gradient.
+    differs between paths. streams: normals that a path has each step, of each stream (see
+    ``streams``); noise: the numbers of those that are used. watched: how many of the state must
+    stay finite. parameters: the real tensors behind the slots (not in ``key``). learns: whether a
+    tensor that the step reads requires a gradient.
     """
 
     state: tuple[Node, ...]
@@ -43,12 +45,22 @@ class Program:
     constants: tuple[Node, ...]
     path_parameters: tuple[tuple[int, int], ...]
     noise: tuple[int, ...]
-    channels: int
+    streams: tuple[int, ...]
     watched: int
     dtype: torch.dtype
     text: str
     parameters: tuple[torch.Tensor, ...] = field(compare=False, repr=False)
     learns: bool = field(default=False, compare=False)
+
+    @property
+    def channels(self) -> int:
+        """Normals of the first stream."""
+        return self.streams[0]
+
+    @property
+    def calls(self) -> list[Call]:
+        """The Philox calls of a step."""
+        return calls_of(self.noise, self.streams)
 
     @property
     def key(self) -> str:
@@ -183,7 +195,7 @@ TORCH: Final[dict[str, Any]] = {
 def make_program(
     graph: Graph,
     state: Sequence[Node],
-    channels: int,
+    streams: Sequence[int],
     dtype: torch.dtype,
     parameters: Sequence[torch.Tensor],
     watched: int | None = None,
@@ -215,7 +227,7 @@ def make_program(
                 body.append(a)
     body.sort(key={n: i for i, n in enumerate(order)}.__getitem__)
     watched = len(state) if watched is None else watched
-    text = _text(state, body, steps, constants, path, channels, dtype)
+    text = _text(state, body, steps, constants, path, streams, dtype)
     text = f"{text}\nfinite: state[:{watched}]"
     return Program(
         tuple(state),
@@ -224,7 +236,7 @@ def make_program(
         tuple(constants),
         tuple(path),  # type: ignore[arg-type]
         tuple(sorted(noise)),
-        channels,
+        tuple(streams),
         watched,
         dtype,
         text,
@@ -283,7 +295,7 @@ def _text(
     steps: Sequence[Node],
     constants: Sequence[Node],
     path: Sequence[Any],
-    channels: int,
+    streams: Sequence[int],
     dtype: torch.dtype,
 ) -> str:
     """The body in a form that is the same for all values of all parameters."""
@@ -302,7 +314,7 @@ def _text(
             return columns[node.value]
         return f"{node.op}[{node.value[0]}]"  # type: ignore[index]
 
-    lines = [f"{dtype} channels={channels} paths={len(path)}"]
+    lines = [f"{dtype} channels={'+'.join(map(str, streams))} paths={len(path)}"]
     lines += [f"{name[n]} = {n.op}({', '.join(map(word, n.args))})" for n in body]
     lines += [f"state[{j}] = {word(n)}" for j, n in enumerate(state)]
     return "\n".join(lines)

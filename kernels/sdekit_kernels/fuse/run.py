@@ -9,7 +9,7 @@ from sdekit_kernels.fuse.graph import Node
 from sdekit_kernels.fuse.launch import Launch
 from sdekit_kernels.fuse.program import Program
 
-__all__ = ["kernel_source", "run_trajectory"]
+__all__ = ["kernel_obstacle", "kernel_source", "run_trajectory"]
 
 
 def run_trajectory(launch: Launch, backend: str = "auto") -> None:
@@ -28,6 +28,15 @@ def run_trajectory(launch: Launch, backend: str = "auto") -> None:
         run_triton(launch)
     else:
         raise RuntimeError("backend 'torch' has no trajectory kernels: run step by step")
+
+
+def kernel_obstacle(program: Program, backend: str) -> str:
+    """Nothing, or why the backend's kernels do not take this program, as words for the user."""
+    if backend != "triton":
+        return ""
+    from sdekit_kernels.fuse._triton.build import fits
+
+    return fits(program)
 
 
 def kernel_source(program: Program, backend: str, antithetic: bool = False) -> str:

@@ -10,14 +10,14 @@ import torch
 
 from sdekit_kernels.fuse.program import Program, make_program
 from sdekit_kernels.fuse.refusal import CannotFuse, line_of
+from sdekit_kernels.fuse.streams import offsets_of
 from sdekit_kernels.fuse.tracer import MAX_COMPONENTS, OTHER_BATCHES, Symbolic, Tracer
 
 __all__ = ["Step", "trace_step"]
 
-Step = Callable[
-    [Mapping[str, torch.Tensor], torch.Tensor, Sequence[torch.Tensor]], Sequence[torch.Tensor]
-]
-"""(times by name, standard normals (B, *channels), states (B, ...)) to the next states."""
+Step = Callable[[Mapping[str, torch.Tensor], Any, Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+"""(times by name, standard normals (B, *channels), states (B, ...)) to the next states; where there
+are several streams, a tuple of normals."""
 
 _TWICE = 2048
 """Operations up to which a step is traced twice in every solve: some milliseconds."""
@@ -27,7 +27,7 @@ _steady: set[str] = set()
 
 class _Inputs(NamedTuple):
     states: Sequence[torch.Tensor]
-    channels: Sequence[int]
+    streams: Sequence[Sequence[int]]
     times: Sequence[str]
     per_path: Mapping[str, torch.Tensor]
 
@@ -38,19 +38,22 @@ def trace_step(
     channels: Sequence[int],
     times: Sequence[str],
     per_path: Mapping[str, torch.Tensor] | None = None,
+    more: Sequence[Sequence[int]] = (),
 ) -> Program:
     """The program of ``step`` on states like these.
 
     states: real tensors (B, ...), of which shape, type and device are read. channels: shape of one
-    sample's normals. times: names of the numbers that differ from step to step. per_path: numbers
-    (B, ...) that the step finds among the times by these names.
+    sample's normals; more: of those of further streams. times: names of the numbers that differ
+    from step to step. per_path: numbers (B, ...) that the step finds among the times by these
+    names.
 
     The step is traced twice, a long one only in the first solve: one that remembers something comes
     out different. Raises CannotFuse, with the operation, its line and what to do, if the step is
     not one kernel.
     """
-    _check(states, channels)
-    inputs = _Inputs(states, channels, times, per_path or {})
+    streams = (channels, *more)
+    _check(states, streams)
+    inputs = _Inputs(states, streams, times, per_path or {})
     batch = states[0].shape[0]
     try:
         program = _trace(step, inputs, batch)
@@ -68,7 +71,7 @@ def trace_step(
     return program
 
 
-def _check(states: Sequence[torch.Tensor], channels: Sequence[int]) -> None:
+def _check(states: Sequence[torch.Tensor], streams: Sequence[Sequence[int]]) -> None:
     """Refuse states that no kernel holds."""
     dtype = states[0].dtype
     if dtype not in (torch.float32, torch.float64):
@@ -76,13 +79,22 @@ def _check(states: Sequence[torch.Tensor], channels: Sequence[int]) -> None:
             f"a state of {dtype}: kernels of whole paths take float32 or float64, write x0.float()"
         )
     components = sum(int(np.prod(s.shape[1:], dtype=np.int64)) for s in states)
-    count = int(np.prod(channels, dtype=np.int64))
-    for what, n in (("components of the state", components), ("Brownian motions", count)):
+    motions, *more = _sizes(streams)
+    for what, n in (
+        ("components of the state", components),
+        ("Brownian motions", motions),
+        *(("normals beside the Brownian motions", -(-n // 2)) for n in more),
+    ):
         if n > MAX_COMPONENTS:
             raise CannotFuse(
                 f"{n} {what} a sample: a kernel's registers hold {MAX_COMPONENTS}; solve step by "
                 "step, or make parts that do not depend on each other samples of their own"
             )
+
+
+def _sizes(shapes: Sequence[Sequence[int]]) -> list[int]:
+    """Normals of each stream."""
+    return [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
 
 
 def _trace_any_batch(step: Step, inputs: _Inputs, error: CannotFuse) -> Program:
@@ -123,7 +135,11 @@ def _trace(step: Step, inputs: _Inputs, batch: int) -> Program:
     clock = {name: tracer.scalar(graph.leaf("time", name)) for name in inputs.times}
     for name, value in inputs.per_path.items():
         clock[name] = tracer.symbolic(value, 0)
-    z = tracer.per_path(lambda j: graph.leaf("noise", j), inputs.channels)
+    counts = _sizes(inputs.streams)
+    z = tuple(
+        tracer.per_path(lambda j, first=first: graph.leaf("noise", first + j), shape)
+        for first, shape in zip(offsets_of(counts), inputs.streams, strict=True)
+    )
     sizes = [int(np.prod(s.shape[1:], dtype=np.int64)) for s in states]
     given, place = [], 0
     for s, n in zip(states, sizes, strict=True):
@@ -133,7 +149,7 @@ def _trace(step: Step, inputs: _Inputs, batch: int) -> Program:
         place += n
     try:
         with torch.no_grad(), tracer:
-            entries = _entries(tracer, step(clock, z, given), given)
+            entries = _entries(tracer, step(clock, z if len(z) > 1 else z[0], given), given)
             tracer.check_unmixed(entries)
     except CannotFuse:
         raise
@@ -141,9 +157,8 @@ def _trace(step: Step, inputs: _Inputs, batch: int) -> Program:
         # What torch says of a tensor without data (.numpy() and the like), or a mistake in the
         # equation, which the step-by-step path then raises itself.
         raise CannotFuse(_told(error)) from error
-    count = int(np.prod(inputs.channels, dtype=np.int64))
     return make_program(
-        graph, entries, count, first.dtype, tracer.parameters, sizes[0], tracer.learns
+        graph, entries, counts, first.dtype, tracer.parameters, sizes[0], tracer.learns
     )
 
 

@@ -54,7 +54,7 @@ def every_function(dtype: torch.dtype) -> Program:
     nodes = [graph("add", graph("atan2", x, y), graph("pow", x, y))]
     nodes.append(graph("add", graph("min", x, y), graph("max", x, graph("div", x, y))))
     nodes += [graph(op, x) for op in TORCH if op not in skip | {"isnan"}]
-    return make_program(graph, nodes, 0, dtype, [])
+    return make_program(graph, nodes, (0,), dtype, [])
 
 
 class Variant(NamedTuple):

@@ -264,7 +264,7 @@ def test_literals_fold_as_torch_computes(op):
             wanted = TORCH[op](*(torch.tensor(v, dtype=torch.float64) for v in args)).item()
             if node.op != "literal":
                 # Left to the table, such as quotients that no factor can replace.
-                program = make_program(graph, [graph("float", node)], 1, torch.float64, [])
+                program = make_program(graph, [graph("float", node)], (1,), torch.float64, [])
                 got = program.table({"t": torch.zeros(1)}, torch.device("cpu"))[1].item()
             else:
                 got = float(node.value)

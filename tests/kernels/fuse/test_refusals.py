@@ -69,6 +69,18 @@ def change_view_of_buffer(t, x):
     return x + BUFFER
 
 
+def change_one_sample(t, x):
+    made = -x
+    made[1] = torch.where(t < 0.5, 0.0, made[1])
+    return made
+
+
+def change_part_of_one_sample(t, x):
+    made = -x
+    made[1, 0] = 3.0
+    return made
+
+
 def write_into_parameter(t, x):
     made = torch.tensor([0.0, 0.0, 0.0])
     made[0] = t
@@ -107,6 +119,8 @@ REFUSED = {
     "x += 1": (change_state, "torch.add_ changes the state", "x = x + ..."),
     "x[:, 0] = 0": (change_part_of_state, "changes the state", "x = x + ..."),
     "expanded += 1": (change_broadcast, "a broadcast view, in place", ".clone()"),
+    "one sample": (change_one_sample, "writing to some samples", OTHERS),
+    "part of one sample": (change_part_of_one_sample, "writing to some samples", OTHERS),
     "buffer": (fill_buffer, "torch.copy_ writes values of a path", "torch.zeros_like(x)"),
     "counter": (count, "torch.add_ changes a tensor that outlives the step", "keep no state"),
     "view of a buffer": (change_view_of_buffer, "outlives the step", "keep no state"),

@@ -234,7 +234,7 @@ def test_next_states_without_paths(triton_device):
     graph = Graph()
     x, dt = graph.leaf("state", 0), graph.leaf("time", "dt")
     outputs = [graph("add", x, dt), graph.literal(2.0), graph.literal(0.3), dt]
-    program = make_program(graph, outputs, 0, torch.float32, [])
+    program = make_program(graph, outputs, (0,), torch.float32, [])
     table = program.table({"dt": torch.tensor([0.5, 0.25])}, torch.device("cpu"))[0]
     job = launch(program, torch.zeros(4, 5), table)
     found = run(job, triton_device)
@@ -311,7 +311,7 @@ def operation(op, arguments):
     graph, dtype = Graph(), arguments[0].dtype
     leaves = [graph.leaf("state", j) for j in range(len(arguments))]
     outputs = [graph._make(op, tuple(leaves), None, PATH), *leaves[1:]]
-    program = make_program(graph, outputs, 0, dtype, [])
+    program = make_program(graph, outputs, (0,), dtype, [])
     return launch(program, torch.stack(arguments), torch.zeros((1, 1), dtype=dtype))
 
 

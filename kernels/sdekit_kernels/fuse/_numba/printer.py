@@ -5,18 +5,20 @@ in one scratch array, row after row of ``ROWS`` paths, so that they stay in the 
 and so that LLVM, which sees constant distances between the rows of one array, needs no run-time
 checks to vectorize a loop over the paths. A step is one such loop, its body a text for
 ``step_function``; before it run the Philox calls, one for four steps where a path has fewer than
-four normals, one for four normals otherwise.
+four normals, one for four normals otherwise (see ``fuse/streams.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 import torch
 
 from sdekit_kernels.fuse.graph import Node
 from sdekit_kernels.fuse.program import Program
+from sdekit_kernels.fuse.streams import Call, calls_of
 
 __all__ = ["block_rows", "print_numba"]
 
@@ -31,6 +33,7 @@ from sdekit_kernels._cpu.jit import kernel
 from sdekit_kernels._cpu.ops import add_u32, shr_u32
 from sdekit_kernels._cpu.parallel import fork
 from sdekit_kernels.fuse._numba.body import step_function
+from sdekit_kernels.fuse._numba.statistics import keep
 from sdekit_kernels.philox._numba import (
     cos_sin_f32,
     cos_sin_f64,
@@ -42,7 +45,6 @@ from sdekit_kernels.philox._numba import (
 F = np.float{bits}
 ONE = np.uint32(1)
 ROWS = {rows}
-CALLS = {calls}
 
 step_path = step_function(
     """
@@ -55,11 +57,14 @@ step_path = step_function(
 
 @kernel
 def trajectory(
-    block0, block1, state, steps, constants, paths, bad, slots, saved, n, first, step0, k0, k1
+    block0, block1, state, steps, constants, paths, bad, slots, saved, n, share, first, step0, keys
 ):
-    """state (S, n) over len(steps) steps; see fuse/launch.py for the arguments."""
+    """state (S, n) over len(steps) steps; see fuse/launch.py for the arguments.
+
+    The blocks are dealt out in shares of so many.
+    """
     count = len(steps)
-    for block in range(block0, block1):
+    for block in range(block0 * share, min(block1 * share, (n + ROWS - 1) // ROWS)):
         start = block * ROWS
         rows = min(ROWS, n - start)
         s = np.empty({scratch}, F)
@@ -103,15 +108,19 @@ class _Rows:
         self.latch = self.path + len(program.path_parameters)
         self.alive = self.latch + 1
         self.noise = self.alive + 1
-        self.lanes = 4 if program.channels < 4 else 1
-        calls = sorted({m // 4 for m in program.noise})
-        self.slot = (
-            {m: self.noise + 4 * j for j, m in enumerate(program.noise)}
-            if self.lanes == 4
-            else {m: self.noise + 4 * calls.index(m // 4) + m % 4 for m in program.noise}
-        )
-        self.calls = list(program.noise) if self.lanes == 4 else calls
+        # Calls of one stream and kind stand together, so that one loop makes them.
+        self.calls = sorted(program.calls, key=lambda c: (c.grouped, c.stream, c.place))
+        self.row = {c: self.noise + 4 * j for j, c in enumerate(self.calls)}
         self.total = self.noise + 4 * len(self.calls)
+        self.slot = {}
+        for m in program.noise:
+            (call,) = calls_of([m], program.streams)
+            self.slot[m] = self.row[call] + m - call.first
+
+    def batches(self, grouped: bool) -> list[list[Call]]:
+        """The calls of one kind, one list a stream."""
+        calls = [c for c in self.calls if c.grouped == grouped]
+        return [list(g) for _, g in groupby(calls, key=lambda c: c.stream)]
 
 
 def block_rows(program: Program) -> int:
@@ -133,11 +142,11 @@ def print_numba(program: Program, antithetic: bool) -> str:
         "alive": rows.alive * size,
         "y_alive": rows.alive * size,
     }
-    lanes = tuple(f"z{m}" for m in program.noise) if rows.lanes == 4 else ()
+    grouped = {c.first for c in rows.calls if c.grouped}
+    lanes = tuple(f"z{m}" for m in program.noise if m in grouped)
     head = _HEAD.format(
         bits=bits,
         rows=size,
-        calls=tuple(rows.calls) or (0,),
         scratch=rows.total * size,
         latch=rows.latch * size,
         alive=rows.alive * size,
@@ -166,37 +175,38 @@ def _loads(program: Program, rows: _Rows, size: int) -> Iterator[str]:
 
 def _loop(rows: _Rows, size: int, bits: int, antithetic: bool) -> Iterator[str]:
     """The loop over the steps, from Philox to the saved states."""
-    if rows.lanes == 4:
+    lane = "0"
+    if rows.batches(grouped=True):
+        lane = "lane"
         yield "        first_call = np.int64(step0) // 4"
         yield "        for call in range(first_call, (np.int64(step0) + count + 3) // 4):"
-        yield from _noise(rows, "np.uint32(call)", bits, antithetic)
+        for calls in rows.batches(grouped=True):
+            yield from _noise(rows, calls, "np.uint32(call)", bits, antithetic, 12)
         yield "            low_step = max(0, 4 * call - np.int64(step0))"
         yield "            for k in range(low_step, min(count, 4 * call + 4 - np.int64(step0))):"
         yield f"                lane = ((np.int64(step0) + k) % 4) * {size}"
     else:
-        yield "        for k in range(count):"
-        yield "            step = np.uint32(np.int64(step0) + k)"
-        yield from _noise(rows, "step", bits, antithetic)
-        yield "            if True:"
+        yield "        if True:"
+        yield "            for k in range(count):"
+    for calls in rows.batches(grouped=False):
+        step = "np.uint32(np.int64(step0) + k)"
+        yield from _noise(rows, calls, step, bits, antithetic, 16)
     yield "                for i in range(rows):"
-    lane = "lane" if rows.lanes == 4 else "0"
     yield f"                    step_path(s, steps, k, constants, i, {lane})"
-    yield "                if len(slots) > 0 and slots[k] >= 0:"
-    yield f"                    for j in range({rows.states}):"
-    yield "                        part = saved[slots[k], j, start : start + rows]"
-    yield "                        row = s[j * ROWS : j * ROWS + rows]"
-    yield "                        for i in range(rows):"
-    yield "                            part[i] = row[i]"
+    yield "                keep(saved, slots, k, s, ROWS, start, rows)"
 
 
-def _noise(rows: _Rows, step: str, bits: int, antithetic: bool) -> Iterator[str]:
-    """Four normals a path from each Philox call, into four rows."""
-    if not rows.calls:
-        return
-    pad = "                "
-    yield f"            for j in range({len(rows.calls)}):"
-    yield f"{pad}place = np.uint32(CALLS[j])"
-    yield f"{pad}z = s[({rows.noise} + 4 * j) * ROWS : ({rows.noise} + 4 * j + 4) * ROWS]"
+def _noise(
+    rows: _Rows, calls: list[Call], step: str, bits: int, antithetic: bool, indent: int
+) -> Iterator[str]:
+    """Four normals a path from each of these Philox calls of one stream, into four rows."""
+    pad, stream, first = " " * indent, calls[0].stream, rows.row[calls[0]]
+    places = ", ".join(f"{c.place}" for c in calls)
+    yield f"{pad}for j in range({len(calls)}):"
+    pad += "    "
+    yield f"{pad}place = np.uint32(({places},)[j])"
+    yield f"{pad}k0, k1 = keys[{2 * stream}], keys[{2 * stream + 1}]"
+    yield f"{pad}z = s[({first} + 4 * j) * ROWS : ({first} + 4 * j + 4) * ROWS]"
     yield f"{pad}for i in range(rows):"
     yield f"{pad}    low = add_u32(base_low, np.uint32(i))"
     yield f"{pad}    high = add_u32(base_high, ONE) if low < base_low else base_high"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from sdekit_kernels._cpu.parallel import run_blocks
 from sdekit_kernels.cache import generated
 from sdekit_kernels.fuse._numba.printer import block_rows, print_numba
+from sdekit_kernels.fuse._numba.statistics import Sums, sums_of
 from sdekit_kernels.fuse.launch import Launch
 
 __all__ = ["run_numba"]
@@ -26,12 +28,13 @@ def run_numba(launch: Launch) -> None:
     size = block_rows(program)
     name = f"cpu_{program.key}{'_pairs' if launch.antithetic else ''}"
     run = generated(name, partial(print_numba, program, launch.antithetic)).launch
-    saved = launch.saved
-    if launch.slots is None or saved is None:
-        saved = launch.state[None, :, :0]
+    blocks, share = -(-n // size), 1
+    saved, most = _kept(launch, blocks), None
+    if isinstance(saved, Sums):
+        share, most = saved.share, saved.counts.shape[0]
     run_blocks(
         run,
-        -(-n // size),
+        -(-blocks // share),
         n * count * (len(program.body) // 8 + max(len(program.noise), 1)),
         launch.state.numpy(),
         launch.steps.numpy(),
@@ -39,10 +42,20 @@ def run_numba(launch: Launch) -> None:
         launch.paths.numpy(),
         launch.bad.numpy(),
         _NONE if launch.slots is None else launch.slots.numpy(),
-        saved.contiguous().numpy(),
+        saved,
         n,
+        share,
         np.uint64(draw.first_sample),
         np.uint32(draw.step),
-        np.uint32(draw.key[0]),
-        np.uint32(draw.key[1]),
+        np.array(launch.keys, np.uint32),
+        most=most,
     )
+
+
+def _kept(launch: Launch, blocks: int) -> Any:
+    """Where the states after steps with a slot go: an array, or sums and counts."""
+    if launch.statistics is not None:
+        return sums_of(launch.statistics, blocks)
+    if launch.slots is None or launch.saved is None:
+        return np.empty((1, launch.state.shape[0], 0), launch.state.numpy().dtype)
+    return launch.saved.contiguous().numpy()

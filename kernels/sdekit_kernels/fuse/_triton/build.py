@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 
 from sdekit_kernels.cache import generated
 from sdekit_kernels.fuse._triton.printer import print_triton
+from sdekit_kernels.fuse._triton.registers import live_words
+from sdekit_kernels.fuse._triton.size import lines_of
 from sdekit_kernels.fuse.program import Program
+from sdekit_kernels.fuse.statistics import Group
 
-__all__ = ["Gpu", "Shape", "gpu_of", "kernel_of", "launch_shape"]
+__all__ = ["MAX_LINES", "Gpu", "Shape", "fits", "gpu_of", "kernel_of", "launch_shape"]
+
+MAX_LINES: Final = 15_000
+"""Operations of a kernel, functions and noise written out, up to which it is compiled.
+
+Compiling takes 12 s of a processor there, where much is e^x 20 s, and grows faster than the number.
+No step is refused for registers. Where one keeps more than some 200 words at once, some of them
+wait in local memory: 1 to 8 % of the instructions of a step of 64 components. Step by step, each
+operation on all of them would go through memory.
+"""
 
 
 class Shape(NamedTuple):
@@ -36,29 +48,48 @@ class Gpu(NamedTuple):
     hip: bool
 
 
-def kernel_of(program: Program) -> Any:
-    """The Triton kernel of this program, printed once a process, compiled once a machine."""
-    return generated(f"gpu_{program.key}", partial(print_triton, program)).trajectory
+def kernel_of(program: Program, groups: tuple[Group, ...] = ()) -> Any:
+    """The Triton kernel of this program, printed once a process, compiled once a machine.
+
+    groups: what it reduces in place of saving states.
+    """
+    sums = "".join(f"_{g.first}{'p' if g.products else 's'}{g.size}" for g in groups)
+    return generated(f"gpu_{program.key}{sums}", partial(print_triton, program, groups)).trajectory
+
+
+def fits(program: Program) -> str:
+    """Nothing, or why this program is no kernel for a GPU."""
+    lines = lines_of(program)
+    if lines <= MAX_LINES:
+        return ""
+    return (
+        f"a step of {lines} operations once its functions and its noise are written out is too "
+        f"long for one GPU kernel, which takes {MAX_LINES}: use fewer elementary functions or "
+        "components a sample, or make parts that do not depend on each other samples of their own"
+    )
 
 
 def _light(program: Program) -> bool:
     """Whether two paths a thread fit into 128 registers."""
-    lanes = 4 * len({m if program.channels < 4 else m // 4 for m in program.noise})
+    lanes = 4 * len(program.calls)
     return len(program.state) + lanes <= 16 and len(program.body) <= 48
 
 
-def launch_shape(program: Program, n: int, gpu: Gpu) -> Shape:
+def launch_shape(program: Program, n: int, gpu: Gpu, sums: bool = False) -> Shape:
     """How n paths are spread over this GPU.
 
     One warp an instance spreads few paths over all processors. Where there are enough for several
     rounds, a light kernel takes two paths a thread: constants, counters and the reads of the step
     table serve both, some 4 % of the instructions (GBM of three components on sm_90: 48 a normal
-    against 50).
+    against 50). Where it makes ``sums``, an instance is one warp: several would meet in shared
+    memory, and the sums of two paths a thread would push their states out of the registers.
     """
-    if _light(program) and n >= 4096 * gpu.processors:
+    if not sums and _light(program) and n >= 4096 * gpu.processors:
         # ptxas aims at 96 registers, and would spill a few words around the loop for it.
         return Shape(256, 256 // (2 * gpu.lanes), None if gpu.hip else 128)
-    return Shape(gpu.lanes, 1, None)
+    # Left alone, ptxas stops at 168 registers, for more warps, and spills a few for it.
+    heavy = live_words(program) > (64 if program.dtype == torch.float64 else 128)
+    return Shape(gpu.lanes, 1, 255 if heavy and not gpu.hip else None)
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from sdekit_kernels.fuse._triton.hidden import hidden, hidden_in_step
 from sdekit_kernels.philox._triton import normal_pair, philox
 
 
@@ -20,9 +21,19 @@ def sample_words(sample, PAIRS: tl.constexpr):
 
 
 @triton.jit
-def four_normals(c0, c1, low, high, flip, k0, k1, PAIRS: tl.constexpr, F64: tl.constexpr):
-    """The four lanes of the call with counter (c0, c1, low, high)."""
+def four_normals(
+    c0, c1, low, high, flip, k0, k1, PAIRS: tl.constexpr, F64: tl.constexpr, HIDE: tl.constexpr = 0
+):
+    """The four lanes of the call with counter (c0, c1, low, high).
+
+    HIDE: 1 keeps the calls of a step apart; 2 also makes all of a call in its step, where else
+    three words of it, which no step changes, would wait in registers.
+    """
+    if HIDE == 2:
+        low, high = hidden_in_step(low, c1), hidden_in_step(high, c1)
     w0, w1, w2, w3 = philox(tl.full([], c0, tl.uint32), c1, low, high, k0, k1)
+    if HIDE > 0:
+        w0, w1, w2, w3 = hidden(w0), hidden(w1), hidden(w2), hidden(w3)
     if PAIRS:
         w1 = w1 ^ flip
         w3 = w3 ^ flip

@@ -13,18 +13,20 @@ picks one normal of four at run time, so that the loop between them selects noth
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import torch
 
+from sdekit_kernels.fuse._triton.reductions import FUNCTIONS, POINTERS, SIZES, WHERE, reductions
+from sdekit_kernels.fuse._triton.registers import Care, care_of
+from sdekit_kernels.fuse._triton.size import UNROLL_LIMIT, unrolls
 from sdekit_kernels.fuse.graph import PATH, Node
 from sdekit_kernels.fuse.program import Program
+from sdekit_kernels.fuse.statistics import Group
+from sdekit_kernels.fuse.streams import Call
 
 __all__ = ["UNROLL_LIMIT", "print_triton"]
-
-UNROLL_LIMIT: Final = 256
-"""Operations of a step up to which four steps stand in the loop one after the other."""
 
 _INFIX: Final = {
     "add": "+", "sub": "-", "mul": "*",
@@ -41,26 +43,30 @@ import triton
 import triton.language as tl
 
 from sdekit_kernels.fuse._triton.math import {functions}
+from sdekit_kernels.fuse._triton.rows import load_rows, store_rows
 {noise}
 F: tl.constexpr = tl.{dtype}
 F64: tl.constexpr = tl.constexpr({f64})
 '''
 
-_RUN_TIME: Final = '["n", "count", "first_sample", "first_step", "k0", "k1"]'
 
+def print_triton(program: Program, groups: Sequence[Group] = ()) -> str:
+    """The module's source: the kernel ``trajectory`` and the functions that it calls.
 
-def print_triton(program: Program) -> str:
-    """The module's source: the kernel ``trajectory`` and the functions that it calls."""
-    return "\n".join(map(_wrapped, _Printer(program).module())) + "\n"
+    groups: what is reduced in place of saving states.
+    """
+    return "\n".join(map(_wrapped, _Printer(program, groups).module())) + "\n"
 
 
 class _Printer:
     """Names, and the pieces of the module."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, groups: Sequence[Group]) -> None:
+        self.program, self.groups = program, groups
         self.x = [f"x{j}" for j in range(len(program.state))]
-        self.z = [f"z{m}" for m in program.noise]
+        self.shared = [c for c in program.calls if c.grouped]  # by four steps
+        self.own = [c for c in program.calls if not c.grouped]
+        self.z = [f"z{c.first}" for c in self.shared]
         self.c = [f"c{j}" for j in range(len(program.constants))]
         self.p = [f"p{j}" for j in range(len(program.path_parameters))]
         self.literals: dict[str, str] = {}
@@ -69,13 +75,18 @@ class _Printer:
         for prefix, nodes in (("u", program.steps), ("c", program.constants), ("v", program.body)):
             self.names.update((node, f"{prefix}{j}") for j, node in enumerate(nodes))
         self.columns = {p: f"p{j}" for j, p in enumerate(program.path_parameters)}
-        self.grouped = program.channels < 4 and bool(program.noise)
-        self.unrolled = self.grouped and len(program.body) <= UNROLL_LIMIT
+        self.grouped = bool(self.shared)
+        sums = len(groups[0].entries) if groups else 0  # some 16 operations each
+        self.unrolled = unrolls(program, 16 * sums)
         # What is carried from step to step, and what stays.
         self.carried = [*self.x, "finite", "alive"]
-        self.kept = [*self.c, *self.p]
+        self.care: Care = care_of(program)
+        self.kept = [*(["constants", "origin"] if self.care.reload else self.c), *self.p]
         self.where = ["saved", "slots", "n", "path", "inside"]
-        self.noise = ["low", "high", "flip", "k0", "k1"]
+        if groups:
+            self.where = [*WHERE]
+        self.keys = [f"k{j}" for j in range(2 * len(program.streams))]
+        self.noise = ["low", "high", "flip", *self.keys]
 
     def module(self) -> Iterator[str]:
         f64 = self.program.dtype == torch.float64
@@ -85,7 +96,9 @@ class _Printer:
             dtype="float64" if f64 else "float32",
             f64=f64,
             functions=", ".join(sorted(self.used)),
-            noise=_import("noise", noise if self.program.noise else []),
+            noise=_import("noise", noise if self.program.noise else [])
+            + _import("hidden", ["hidden"] if self.care.hide else [])
+            + _import("statistics", FUNCTIONS if self.groups else []),
         )
         yield from step
         yield from self.save()
@@ -98,15 +111,13 @@ class _Printer:
     def step(self) -> Iterator[str]:
         body = list(self.body())
         made = [self.output(node) for node in self.program.state]
-        given = self.z if self.grouped else [*self.noise, "number", "PAIRS: tl.constexpr"]
-        given = given if self.program.noise else []
+        given = [*self.z, *([*self.noise, "number", "PAIRS: tl.constexpr"] if self.own else [])]
         yield "\n@triton.jit"
         yield f"def step(steps, k, {_list(self.carried, self.kept, given)}):"
         yield '    """Step k; ``finite`` becomes NaN with the state, ``alive`` counts up to it."""'
-        width = max(len(self.program.steps), 1)
-        for j, node in enumerate(self.program.steps):
-            place = f"steps + {_times(width, 'k')}{f' + {j}' if j else ''}"
-            yield f"    u{j} = {_number_at(place, node, 'finite.shape')}"
+        yield f"    row = steps + {_times(max(len(self.program.steps), 1), 'k')}"
+        if self.care.reload:
+            yield "    fixed = constants + origin * k"
         for value, name in self.literals.items():
             kind = "tl.int1" if value in ("True", "False") else "F"
             yield f"    {name} = tl.full([], {value}, {kind})"
@@ -119,20 +130,30 @@ class _Printer:
         yield ""
 
     def body(self) -> Iterator[str]:
-        """The program's body, and before the first use of a call's normals the call."""
-        made: set[int] = set()
+        """The program's body, and what it reads or draws before its first use."""
+        due = {c.first // 4: c for c in self.own}
+        hide = self.program.state if self.care.hide else ()
+        tables = [(self.program.steps, "row")]
+        if self.care.reload:
+            tables.append((self.program.constants, "fixed"))
+        place = {
+            n: f"{t}{f' + {j}' if j else ''}" for nodes, t in tables for j, n in enumerate(nodes)
+        }
 
-        def calls(nodes: Iterable[Node]) -> Iterator[str]:
-            for call in [a.value[0] // 4 for a in nodes if a.op == "noise"]:  # type: ignore[index]
-                if not self.grouped and call not in made:
-                    made.add(call)
-                    names = [f"z{m}" for m in range(4 * call, 4 * call + 4)]
+        def needed(nodes: Iterable[Node]) -> Iterator[str]:
+            for node in nodes:
+                if node in place:
+                    yield f"{self.name(node)} = {_number_at(place.pop(node), node, 'finite.shape')}"
+                elif node.op == "noise" and node.value[0] // 4 in due:  # type: ignore[index]
+                    call = due.pop(node.value[0] // 4)  # type: ignore[index]
+                    names = [f"z{m}" for m in range(call.first, call.first + 4)]
                     yield self.normals(call, names, "number")
 
         for j, node in enumerate(self.program.body):
-            yield from calls(node.args)
-            yield f"v{j} = {self.operation(node)}"
-        yield from calls(self.program.state)
+            yield from needed(node.args)
+            made = self.operation(node)
+            yield f"v{j} = {f'hidden({made})' if node in hide else made}"
+        yield from needed(self.program.state)
 
     def operand(self, node: Node) -> str:
         """A name, or a literal of the kernel's type under a name."""
@@ -181,14 +202,15 @@ class _Printer:
     # -- saving ------------------------------------------------------------------------------------
 
     def save(self) -> Iterator[str]:
+        if self.groups:
+            yield from reductions(self.groups, self.x)
+            return
         yield "\n@triton.jit"
         yield f"def save(k, {_list(self.where, self.x)}):"
         yield '    """Store the state after step k where the step has a slot."""'
         yield "    slot = tl.load(slots + k)"
-        yield "    if slot >= 0:"
-        yield f"        row = saved + slot * {_times(len(self.x), 'n')} + path"
-        for j, x in enumerate(self.x):
-            yield f"        tl.store(row{_rows(j)}, {x}, mask=inside)"
+        first = f"slot.to(tl.int64) * {len(self.x)}"
+        yield f"    store_rows(saved, {first}, n, path, inside, {_pack(self.x)}, slot >= 0)"
         yield ""
 
     def advance(self, k: str, noise: Iterable[str]) -> Iterator[str]:
@@ -200,22 +222,30 @@ class _Printer:
 
     # -- loops -------------------------------------------------------------------------------------
 
-    def lanes(self, m: int) -> list[str]:
-        return [f"z{m}_{j}" for j in range(4)]
-
-    def normals(self, call: int, names: list[str], counter: str) -> str:
-        keys = _list(self.noise, ["PAIRS", "F64"])
-        return f"{', '.join(names)} = four_normals({call}, {counter}, {keys})"
+    def normals(self, call: Call, names: list[str], counter: str) -> str:
+        keys = [f"k{2 * call.stream}", f"k{2 * call.stream + 1}", "PAIRS", "F64"]
+        hide = [] if call.grouped or not self.care.hide else [f"HIDE={self.care.hide}"]
+        given = _list(["low", "high", "flip"], keys, hide)
+        return f"{', '.join(names)} = four_normals({call.place}, {counter}, {given})"
 
     def group_normals(self) -> Iterator[str]:
-        for m in self.program.noise:
-            yield self.normals(m, self.lanes(m), "group + q")
+        for call, z in zip(self.shared, self.z, strict=True):
+            yield self.normals(call, [f"{z}_{j}" for j in range(4)], "group + q")
+
+    def given(self, z: list[str]) -> list[str]:
+        """What ``step`` gets of the noise: shared normals ``z``, and what makes the others."""
+        return [*z, *([*self.noise, "number", "PAIRS"] if self.own else [])]
+
+    def number(self, k: str) -> Iterator[str]:
+        """The number of the step, where a call needs it."""
+        if self.own:
+            yield f"number = (first_step + {k}).to(tl.uint32)"
 
     def cut_groups(self) -> Iterator[str]:
         flags = ["SAVE: tl.constexpr", "PAIRS: tl.constexpr"]
         yield "\n@triton.jit"
         yield (
-            f"def cut_groups(q0, q1, skip, count, group, steps, "
+            f"def cut_groups(q0, q1, skip, count, first_step, group, steps, "
             f"{_list(self.carried, self.kept, self.where, self.noise, flags)}):"
         )
         yield '    """Steps 0 .. count - 1 as far as they lie in groups q0 .. q1 - 1."""'
@@ -224,17 +254,27 @@ class _Printer:
         yield "        start = 4 * q - skip"
         yield "        for k in range(tl.maximum(start, 0), tl.minimum(start + 4, count)):"
         yield "            lane = (k + skip) & 3"
-        for m in self.program.noise:
-            yield f"            z{m} = pick(lane, {_list(self.lanes(m))})"
-        yield from _indent(3, self.advance("k", self.z))
+        for z in self.z:
+            yield f"            {z} = pick(lane, {_list(f'{z}_{j}' for j in range(4))})"
+        yield from _indent(3, self.number("k"))
+        yield from _indent(3, self.advance("k", self.given(self.z)))
         yield f"    return {_tuple(self.carried)}"
         yield ""
 
     def trajectory(self) -> Iterator[str]:
-        yield f"\n@triton.jit(do_not_specialize={_RUN_TIME})"
+        numbers = ["n", "count", "first_sample", "first_step", *self.keys]
+        targets = ["saved"]
+        if self.groups:
+            numbers += SIZES
+            targets = [*POINTERS, *(f"{size}: tl.int32" for size in SIZES)]
+        yield ""
+        yield f"@triton.jit(do_not_specialize={numbers})"
         yield "def trajectory("
-        yield "    state, steps, constants, paths, bad, slots, saved, n: tl.int64, count: tl.int32,"
-        yield "    first_sample: tl.int64, first_step: tl.int64, k0: tl.uint32, k1: tl.uint32,"
+        yield "    state, steps, constants, paths, bad, slots,"
+        yield f"    {_list(targets)},"
+        yield "    n: tl.int64, count: tl.int32,"
+        keys = _list(f"{key}: tl.uint32" for key in self.keys)
+        yield f"    first_sample: tl.int64, first_step: tl.int64, {keys},"
         yield "    SAVE: tl.constexpr, PAIRS: tl.constexpr, BLOCK: tl.constexpr,"
         yield "):"
         yield '    """``count`` steps of n paths; see fuse/launch.py for the arguments."""'
@@ -243,41 +283,54 @@ class _Printer:
         yield "    # made by another, comes to them through shared memory in every step."
         yield "    path = tl.max_contiguous(path, 1)"
         yield "    inside = path < n"
+        if self.groups:
+            yield "    part = tl.program_id(0).to(tl.int64)"
+            yield "    shard = part % shards"
         if self.program.noise:
             yield "    low, high, flip = sample_words(first_sample + path, PAIRS)"
-            yield "    k0, k1 = k0.to(tl.uint32), k1.to(tl.uint32)"
-        for j, x in enumerate(self.x):
-            yield f"    {x} = tl.load(state + path{_rows(j)}, mask=inside, other=0.0)"
-        for j, node in enumerate(self.program.constants):
-            place = f"constants + {j}" if j else "constants"
-            yield f"    c{j} = {_number_at(place, node, '[BLOCK]')}"
-        for j, p in enumerate(self.p):
-            yield f"    {p} = tl.load(paths + path{_rows(j)}, mask=inside, other=0.0)"
+            for key in self.keys:
+                yield f"    {key} = {key}.to(tl.uint32)"
+        yield from _load("state", self.x)
+        yield from self.constants()
+        yield from _load("paths", self.p)
         yield "    finite = tl.zeros([BLOCK], F)"
         yield "    alive = tl.zeros([BLOCK], tl.float32)"
         yield from _indent(1, self.loop())
-        for j, x in enumerate(self.x):
-            yield f"    tl.store(state + path{_rows(j)}, {x}, mask=inside)"
-        yield "    before = tl.load(bad + path, mask=inside, other=0)"
+        if self.groups:
+            yield "    if last != 0:"
+            yield f"        save_last({_list(self.where[1:], self.x)})"
+        yield f"    store_rows(state, origin, n, path, inside, {_pack(self.x)}, n > 0)"
+        yield "    (before,) = load_rows(bad, 0, n, path, inside, 1)"
         yield "    fell = inside & (alive < count) & (before < 0)"
-        yield "    tl.store(bad + path, first_step + alive.to(tl.int64), mask=fell)"
+        yield "    step = first_step + alive.to(tl.int64)"
+        yield "    store_rows(bad, origin, n, path, fell, (step,), n > 0)"
+
+    def constants(self) -> Iterator[str]:
+        """The numbers that are one in all, unless each step loads those that it needs."""
+        yield "    # Zero, but the compiler cannot know it: what depends on it stays where it is,"
+        yield "    # and takes no registers in the meantime."
+        yield "    origin = n >> 62"
+        if self.care.reload:
+            return
+        for j, node in enumerate(self.program.constants):
+            place = f"constants + {j}" if j else "constants"
+            yield f"    c{j} = {_number_at(place, node, '[BLOCK]')}"
 
     def loop(self) -> Iterator[str]:
         if self.grouped:
             yield from self.grouped_loop()
             return
-        noise = [*self.noise, "number", "PAIRS"] if self.program.noise else []
         yield "for k in range(count):"
-        if noise:
-            yield "    number = (first_step + k).to(tl.uint32)"
-        yield from _indent(1, self.advance("k", noise))
+        yield from _indent(1, self.number("k"))
+        yield from _indent(1, self.advance("k", self.given([])))
 
     def grouped_loop(self) -> Iterator[str]:
         """Groups of four steps: the whole ones here, those cut at an end in ``cut_groups``."""
         yield "group = first_step.to(tl.uint32) >> 2"
         yield "skip = (first_step & 3).to(tl.int32)"
         yield "groups = (skip + count + 3) // 4"
-        cut = f"skip, count, group, steps, {_list(self.carried, self.kept, self.where, self.noise)}"
+        names = _list(self.carried, self.kept, self.where, self.noise)
+        cut = f"skip, count, first_step, group, steps, {names}"
         made = _tuple(self.carried)
         if not self.unrolled:
             yield f"{made} = cut_groups(0, groups, {cut}, SAVE, PAIRS)"
@@ -289,13 +342,13 @@ class _Printer:
         yield from _indent(1, self.group_normals())
         yield "    k = 4 * q - skip"
         for j in range(4):
-            yield from _indent(
-                1, self.advance(f"k + {j}" if j else "k", [f"{z}_{j}" for z in self.z])
-            )
+            k = f"k + {j}" if j else "k"
+            yield from _indent(1, self.number(f"({k})" if j else k))
+            yield from _indent(1, self.advance(k, self.given([f"{z}_{j}" for z in self.z])))
         yield f"{made} = cut_groups(tail, groups, {cut}, SAVE, PAIRS)"
 
 
-def _import(module: str, names: list[str]) -> str:
+def _import(module: str, names: Iterable[str]) -> str:
     start = f"from sdekit_kernels.fuse._triton.{module} import "
     return f"{start}{', '.join(names)}\n" if names else ""
 
@@ -342,9 +395,16 @@ def _number_at(place: str, node: Node, shape: str) -> str:
     )
 
 
-def _rows(j: int) -> str:
-    """The offset of row j of an array with n columns."""
-    return "" if j == 0 else f" + {_times(j, 'n')}"
+def _pack(names: list[str]) -> str:
+    """A tuple of these names."""
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+
+
+def _load(array: str, names: list[str]) -> Iterator[str]:
+    """The path's numbers in an array of one row a name."""
+    if names:
+        made = names[0] + "," if len(names) == 1 else _tuple(names)
+        yield f"    {made} = load_rows({array}, 0, n, path, inside, {len(names)})"
 
 
 def _times(j: int, name: str) -> str:

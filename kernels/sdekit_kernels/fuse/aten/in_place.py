@@ -24,6 +24,9 @@ def run_in_place(tracer: Tracer, func: Any, name: str, args: Any, kwargs: Any) -
             f"torch.{name} writes values of a path into a tensor that is not the step's own",
             "make it in the drift with torch.zeros_like(x), or use torch.stack",
         )
+    if any(node.op == "mixed" for node in target.entries.flat):
+        # What reads one sample is no view of the others' entries: a write would be lost.
+        raise tracer.mixes("writing to some samples of the batch")
     twin = name[:-1]
     if torch.Tag.inplace_view in func.tags:
         return _reshape(tracer, func, twin, args, kwargs)

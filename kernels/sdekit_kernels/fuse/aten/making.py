@@ -16,12 +16,15 @@ _FACTORIES: Final = {"zeros": 0.0, "ones": 1.0, "empty": 0.0, "_efficientzeroten
 
 
 def makes_floats(tracer: Tracer, name: str, kwargs: Any) -> bool:
-    """Whether this makes a new tensor of one floating-point number, where the state is."""
+    """Whether this makes a new tensor of one number, for values of a path, where the state is."""
     device = kwargs.get("device")
     if device is not None and torch.device(device).type != tracer.device.type:
         return False
     dtype = kwargs.get("dtype") or torch.get_default_dtype()
-    if (name not in _FACTORIES and name != "full") or not dtype.is_floating_point:
+    if name not in _FACTORIES and name != "full":
+        return False
+    # The tangent of a whole number: a real one of these sends its products to the meta device.
+    if not dtype.is_floating_point and name != "_efficientzerotensor":
         return False
     return kwargs.get("out") is None
 

@@ -1,0 +1,38 @@
+"""Values whose making LLVM cannot see through, so that it keeps the order of a long step.
+
+LLVM's superword vectorizer, which believes that an NVIDIA GPU had vectors, makes the noise of all
+Philox calls of a step in lockstep, and moves what does not change between steps, a few words a
+call, out of the loop: a step of 64 components then keeps 535 numbers at once and spills, where its
+order of lines needs some 100. An empty line of assembly in between, which costs no instruction,
+ends both. AMD's vectors are real; there nothing is hidden, and in the interpreter neither.
+"""
+
+import triton
+import triton.language as tl
+from triton.language.target_info import is_cuda
+
+from sdekit_kernels._gpu.ops import INTERPRETED
+
+
+@triton.jit
+def hidden(x):
+    """x, of 32 bits or float64."""
+    if INTERPRETED:
+        return x
+    elif is_cuda():
+        SMALL: tl.constexpr = "f" if x.dtype == tl.float32 else "r"
+        LETTER: tl.constexpr = "d" if x.dtype == tl.float64 else SMALL
+        return tl.inline_asm_elementwise("", "=" + LETTER + ",0", [x], x.dtype, True, 1)
+    else:
+        return x
+
+
+@triton.jit
+def hidden_in_step(x, number):
+    """The 32-bit x, as if it depended on the number of the step."""
+    if INTERPRETED:
+        return x
+    elif is_cuda():
+        return tl.inline_asm_elementwise("", "=r,0,r", [x, number], x.dtype, True, 1)
+    else:
+        return x

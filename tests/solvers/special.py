@@ -1,0 +1,139 @@
+"""Equations for methods that need more of one than drift and diffusion.
+
+Each row of ``SPECIAL`` is tried with every such method, and measured with those that take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdekit import CIR, GBM, OU, Heston, Langevin, MatrixOU, UnderdampedLangevin
+from sdekit.convergence import Gaussian, Grid, Periodic
+
+F64 = torch.float64
+
+
+class Special(NamedTuple):
+    """An equation, where its paths start, and how its errors are measured.
+
+    reference: a function of the path's whole ``Increment``, or the name of a method that is run on
+    a grid ``refine`` times finer; None where no paths are compared. grid, test: for expectations;
+    None where there are none.
+    """
+
+    name: str
+    sde: Any
+    x0: Tensor
+    reference: str | Callable[[Any], Tensor] | None
+    refine: int = 1
+    grid: Grid | None = None
+    test: Callable[[Tensor], Tensor] | None = None
+    paths: int = 2048
+    nodes: int = 6
+    weak_steps: tuple[int, ...] = (4, 8, 16, 32, 64)
+    weak_t1: float = 1.0
+
+
+class ScalarGBM:
+    """GBM of one Brownian motion for all components, with its solution."""
+
+    noise_type = "scalar"
+    mu, sigma = 0.3, 0.5
+
+    def drift(self, t, x):
+        return self.mu * x
+
+    def diffusion(self, t, x):
+        return self.sigma * x
+
+    def exact(self, s, t, x, dw):
+        rate = (self.mu - 0.5 * self.sigma**2) * (t - s)
+        return x * torch.exp(rate + self.sigma * dw)[:, None]
+
+
+def force(q):
+    return torch.sin(q) - 0.6 * torch.cos(2.0 * q)
+
+
+def potential(q):
+    return torch.cos(q) + 0.3 * torch.sin(2.0 * q)
+
+
+def waves(x):
+    x = x.flatten(1)
+    return torch.cat([x.sin(), x.cos()], 1)
+
+
+def powers(x):
+    return torch.cat([x, x**2], 1)
+
+
+def phase_space(x):
+    q, v = x[:, 0], x[:, 1]
+    return torch.cat([q.sin(), q.cos(), v, v * q.sin(), v**2], 1)
+
+
+def variance_waves(x):
+    return torch.cat([torch.sin(2.0 * x), torch.cos(2.0 * x)], 1)
+
+
+def price_waves(x):
+    y, v = x.unbind(1)
+    return torch.stack([y.sin(), y.cos(), v * y.sin(), v], 1)
+
+
+def geometric(w):
+    dw = w.dw[:, None] if w.dw.ndim == 1 else w.dw
+    return torch.exp((0.3 - 0.125) + 0.5 * dw)
+
+
+def row(*values):
+    return torch.tensor([values], dtype=F64)
+
+
+LANGEVIN = Langevin(potential, force=force, temperature=0.7)
+UNDERDAMPED = UnderdampedLangevin(potential, force=force, friction=1.3, temperature=0.7)
+MATRIX = torch.tensor([[1.0, -0.8], [0.5, 0.6]], dtype=F64)
+NOISE = torch.tensor([[0.6, 0.2], [-0.3, 0.5]], dtype=F64)
+# 2 kappa theta / xi^2 is 5.6 and 33: paths do not come near zero, nor do the rule's nodes in the
+# second, where the grid wants to see smooth functions. The first is loud enough for order 1/2.
+LOUD, QUIET = CIR(kappa=1.0, theta=1.0, xi=0.6), CIR(kappa=1.5, theta=1.0, xi=0.3)
+STOCHASTIC_VOLATILITY = Heston(rate=0.1, kappa=1.5, theta=0.4, xi=0.2, rho=-0.6)
+ONE, TWO = Grid(Gaussian(4)), Grid(Gaussian(4), Gaussian(4))
+
+SPECIAL = (
+    Special("OU", OU(1.2, 0.3, 0.7), row(1.0), "sra1", 8, ONE, powers),
+    Special("GBM", GBM(0.3, 0.5), row(1.0), geometric, 1, ONE, powers),
+    Special("scalar GBM", ScalarGBM(), row(1.0), geometric, 1, ONE, powers),
+    Special(
+        "matrix OU", MatrixOU(MATRIX, 0.2, NOISE), row(1.0, -1.0), "euler_maruyama", 64, TWO, powers
+    ),
+    Special("Langevin", LANGEVIN, row(0.4), "sra1", 4, Grid(Periodic(41)), waves, 1 << 15),
+    Special(
+        "underdamped Langevin",
+        UNDERDAMPED,
+        row(0.4, 0.5)[..., None],
+        "quicsort",
+        4,
+        # Over longer times, or with more nodes, rounding in far velocities shows: 1e-7.
+        Grid(Periodic(25), Gaussian(18, std=0.7**0.5), event=(2, 1)),
+        phase_space,
+        weak_steps=(2, 4, 8, 16, 32),
+        weak_t1=0.5,
+    ),
+    Special("CIR", LOUD, row(1.1), "milstein", 16),
+    Special("quiet CIR", QUIET, row(1.1), None, 1, Grid(Gaussian(10, 1.0, 0.1)), variance_waves),
+    Special(
+        "Heston",
+        STOCHASTIC_VOLATILITY,
+        row(0.0, 0.45),
+        "euler_maruyama",
+        64,
+        Grid(Periodic(13), Gaussian(8, 0.4, 0.05)),
+        price_waves,
+    ),
+)

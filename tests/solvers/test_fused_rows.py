@@ -1,0 +1,54 @@
+"""Every solver, noise type and interpretation: one kernel and step by step, on the same noise.
+
+What differs is rounding: 1e-5 of the largest state in float32, 1e-12 in float64. The equations are
+those of the table of orders; a new solver needs no line here.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sdekit as sk
+from tests.solvers.cases import Ode, field_for, general_solvers, ode_solvers, special, takes
+
+STEPS = 24
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def rows():
+    """(solver, equation, one state)."""
+    for solver, noise, which in general_solvers():
+        field = field_for(solver, noise, which)
+        name = f"{solver.name}-{noise}-{which}"
+        yield pytest.param(solver.name, field, torch.tensor([[0.3, -0.8]]), id=name)
+    for solver, row, noise in special():
+        name = f"{solver.name}-{noise}-{row.name.replace(' ', '_')}"
+        yield pytest.param(solver.name, row.sde, row.x0, id=name)
+    for solver in ode_solvers():
+        ode = next(o for o in (Ode(False), Ode(True)) if takes(solver, o, Ode.x0))
+        yield pytest.param(solver.name, ode, Ode.x0[:1], id=f"{solver.name}-no_noise")
+
+
+def largest_difference(method, sde, x0, dtype):
+    """Relative to the largest state: components cross zero."""
+    shift = torch.linspace(0.0, 0.5, 67, dtype=dtype).view(-1, *(1,) * (x0.ndim - 1))
+    x = x0.to(dtype) + shift
+    both = [
+        sk.solve(sde, x, steps=STEPS, method=method, seed=4, backend="numba", fuse=fuse)
+        for fuse in (True, False)
+    ]
+    assert [s.stats.path == "trajectory_kernel" for s in both] == [True, False]
+    assert all(bool(s.x.isfinite().all()) for s in both)
+    return float((both[0].x - both[1].x).abs().max() / both[1].x.abs().max())
+
+
+@pytest.mark.parametrize(("method", "sde", "x0"), rows())
+def test_one_kernel_equals_step_by_step(method, sde, x0) -> None:
+    assert largest_difference(method, sde, x0, torch.float32) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize(("method", "sde", "x0"), list(rows())[::6])
+def test_one_kernel_equals_step_by_step_in_float64(method, sde, x0) -> None:
+    """One row in six: a kernel takes seconds to compile, and only the type differs."""
+    assert largest_difference(method, sde, x0, torch.float64) < TOLERANCE[torch.float64]
