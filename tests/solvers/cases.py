@@ -321,7 +321,7 @@ class Ode:
         return 4.0 * self.f(3.0 * t, x)
 
     def diffusion(self, t, x):
-        return torch.zeros_like(x[:1])
+        return torch.zeros_like(x)
 
     def solution(self, t0, t1):
         def slope(t, x):

@@ -9,6 +9,7 @@ sum_j (D G_j) G_j, which is written out here, so that no derivative of the libra
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import torch
 from sdekit_kernels import normal
@@ -27,28 +28,33 @@ class Network:
         def draw(*shape):
             return normal(shape, seed=seed, step=next(z), dtype=torch.float64)
 
-        self.a = draw(HIDDEN, 2 * inputs) / (2 * inputs) ** 0.5
-        self.b, self.c = draw(1, HIDDEN)[0], draw(1, HIDDEN)[0] * (0.0 if steady else 1.0)
-        self.out = draw(outputs, HIDDEN) * (size / HIDDEN**0.5)
-        self.offset = torch.as_tensor(around).expand(shape).flatten().double()
+        weights = {
+            "a": draw(HIDDEN, 2 * inputs) / (2 * inputs) ** 0.5,
+            "b": draw(1, HIDDEN)[0],
+            "c": draw(1, HIDDEN)[0] * (0.0 if steady else 1.0),
+            "out": draw(outputs, HIDDEN) * (size / HIDDEN**0.5),
+            "offset": torch.as_tensor(around).expand(shape).flatten().double(),
+        }
         self.shape = shape
+        # Made here for both types: a tensor that is converted while a step is traced is no number.
+        self.weights = {
+            dtype: SimpleNamespace(**{name: v.to(dtype) for name, v in weights.items()})
+            for dtype in (torch.float32, torch.float64)
+        }
 
     def hidden(self, t, x):
-        return torch.tanh(torch.cat([x.sin(), x.cos()], 1) @ self.a.T + self.b + self.c * t)
+        w = self.weights[x.dtype]
+        return torch.tanh(torch.cat([x.sin(), x.cos()], 1) @ w.a.T + w.b + w.c * t)
 
     def __call__(self, t, x):
-        self.match(x)
-        return (self.hidden(t, x) @ self.out.T + self.offset).reshape(-1, *self.shape)
+        w = self.weights[x.dtype]
+        return (self.hidden(t, x) @ w.out.T + w.offset).reshape(-1, *self.shape)
 
     def along(self, t, x, v, time=0.0):
         """The derivative in direction v (B, D) of x and ``time`` of t."""
-        inner = torch.cat([x.cos() * v, -x.sin() * v], 1) @ self.a.T + self.c * time
-        return (((1 - self.hidden(t, x) ** 2) * inner) @ self.out.T).reshape(-1, *self.shape)
-
-    def match(self, x):
-        if self.a.dtype != x.dtype:
-            for name in ("a", "b", "c", "out", "offset"):
-                setattr(self, name, getattr(self, name).to(x.dtype))
+        w = self.weights[x.dtype]
+        inner = torch.cat([x.cos() * v, -x.sin() * v], 1) @ w.a.T + w.c * time
+        return (((1 - self.hidden(t, x) ** 2) * inner) @ w.out.T).reshape(-1, *self.shape)
 
 
 class RandomField:
@@ -90,7 +96,7 @@ class RandomField:
 
     def diffusion(self, t, x):
         if self.noise_type == "additive":
-            return _apply(self.g, t, torch.zeros_like(x[:1]))
+            return _apply(self.g, t, torch.zeros_like(x))
         return _apply(self.g, t, x)
 
     def correction(self, t, x):

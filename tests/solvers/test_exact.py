@@ -45,7 +45,9 @@ def test_gbm_is_exact_on_its_path(steps):
 
 
 @pytest.mark.parametrize(
-    "sde", [sk.OU(1.3, 0.2, 0.7), sk.Brownian(0.5), sk.VP(), sk.SubVP(), sk.VE()], ids=repr
+    "sde",
+    [sk.OU(1.3, 0.2, 0.7), sk.Brownian(0.5), sk.VP(), sk.SubVP(), sk.VE()],
+    ids=lambda sde: type(sde).__name__,
 )
 def test_affine_laws_are_exact_for_any_step(sde):
     """A step is mean + L dW: the law after some of them is the known one, without chance."""

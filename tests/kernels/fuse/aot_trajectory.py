@@ -124,7 +124,12 @@ def read_loop(cubin: bytes) -> int:
 def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
     """Compile one variant for one target."""
     name, target = task
-    variant, gpu = VARIANTS[name], aot.TARGETS[target]
+    return f"{name} {target}", read_variant(VARIANTS[name], target)
+
+
+def read_variant(variant: Variant, target: str) -> dict[str, Any]:
+    """What is read in the variant's machine code."""
+    gpu = aot.TARGETS[target]
     program = variant.program()
     number = "*fp64" if program.dtype == F64 else "*fp32"
     types = dict.fromkeys(("state", "steps", "constants", "paths", "saved"), number)
@@ -139,17 +144,18 @@ def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
     else:
         found = aot.read_cuda(compiled) | {"loop": read_loop(compiled.asm["cubin"])}
     found["normals"] = normals_in_loop(program, gpu.warp_size, shape)
-    return f"{name} {target}", found
+    return found
 
 
-def main() -> None:
+def main(variants: dict[str, Variant], read: Callable[[tuple[str, str]], Any]) -> None:
+    """Read all variants for all their targets and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
     jobs = parser.parse_args().jobs
-    tasks = [(name, target) for name, v in VARIANTS.items() for target in v.targets]
+    tasks = [(name, target) for name, v in variants.items() for target in v.targets]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         print(json.dumps(dict(pool.imap(read, tasks))))
 
 
 if __name__ == "__main__":
-    main()
+    main(VARIANTS, read)

@@ -1,0 +1,232 @@
+"""Write docs/solvers.md from the table of solvers and what is measured of them.
+
+    python docs/make_solvers.py            # measures everything again, some minutes
+    python docs/make_solvers.py --page     # the page alone, from docs/solvers.json
+
+The cases are those of the tests (tests/solvers/cases.py); the machine instructions are read from
+the loop of the sm_90 kernel of one component, compiled here, without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+os.environ.pop("TRITON_INTERPRET", None)
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import sdekit as sk  # noqa: E402
+from sdekit.solvers import SOLVERS, Equation, Solver  # noqa: E402
+from sdekit.solvers.stability import largest_stable_step  # noqa: E402
+
+NOISE = ("additive", "diagonal", "scalar", "general")
+RESULTS = ROOT / "docs" / "solvers.json"
+PAGE = ROOT / "docs" / "solvers.md"
+
+
+def measure() -> dict[str, Any]:
+    """Orders of every case, and instructions of every method."""
+    from tests.solvers.cases import measure_strong, measure_weak, strong_cases, weak_cases
+
+    found: dict[str, Any] = {"orders": [], "instructions": {}}
+    cases = [(c, measure_strong) for c in strong_cases()]
+    cases += [(c, measure_weak) for c in weak_cases()]
+    for case, how in tqdm(cases, desc="orders"):
+        order = how(case)
+        found["orders"].append(
+            {
+                "kind": case.kind,
+                "method": case.solver.name,
+                "problem": case.problem,
+                "noise": case.noise_type,
+                "interpretation": case.interpretation,
+                "declared": number(case.declared),
+                "order": number(order.order),
+                "half_width": number(order.half_width),
+                "largest_error": max(order.error),
+            }
+        )
+    for solver in tqdm(SOLVERS.values(), desc="machine code"):
+        found["instructions"][solver.name] = instructions(solver)
+    return found
+
+
+def number(value: float) -> float | None:
+    """JSON has no infinity: None stands for it, and for no number."""
+    return float(value) if math.isfinite(value) else None
+
+
+def equation_for(solver: Solver) -> tuple[Any, torch.Tensor]:
+    """An equation of few components that the method takes, and a state of it."""
+    x, zero = torch.full((9, 1), 0.5), torch.zeros(())
+    ring = sk.MatrixOU([[1.0, 0.3], [-0.2, 0.8]], 0.0, [[0.5, 0.1], [0.1, 0.4]])
+    flow = sk.ProbabilityFlow(sk.VP(), lambda t, x: -x)
+    candidates = [
+        (sk.GBM(0.1, 0.3), x),
+        (sk.to_stratonovich(sk.GBM(0.1, 0.3)), x),
+        (sk.CIR(1.1, 0.4, 0.3), x),
+        (sk.DoubleWell(), x),
+        (
+            sk.UnderdampedLangevin(force=lambda q: -4.0 * q * (q * q - 1.0)),
+            x[:, None].expand(-1, 2, 1),
+        ),
+        (_Matrix(), x.expand(-1, 2)),
+        (ring, x.expand(-1, 2)),
+        (flow, x),
+    ]
+    for sde, state in candidates:
+        equation = Equation(sde)
+        if solver.takes(equation) and not solver.obstacle(equation, zero, state):
+            return sde, state.contiguous()
+    raise LookupError(solver.name)
+
+
+class _Matrix:
+    """Two components, two Brownian motions that do not commute (Stratonovich)."""
+
+    noise_type, interpretation, name = "general", "stratonovich", "a pair of waves"
+
+    def drift(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return -x
+
+    def diffusion(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.sin(x), torch.cos(x.flip(1))], -1)
+
+
+def instructions(solver: Solver) -> dict[str, Any]:
+    """Instructions a path and step in the loop of the sm_90 kernel, everything included."""
+    from sdekit_kernels.fuse._triton.build import Gpu, kernel_of, launch_shape
+
+    from sdekit.solve.trajectory import trace_transition
+    from sdekit.solve.transition import Transition
+    from tests.kernels import aot
+    from tests.kernels.fuse.aot_trajectory import read_loop
+
+    sde, x = equation_for(solver)
+    t = torch.zeros(())
+    transition = Transition(Equation(sde), solver, {}, None)
+    program = trace_transition(transition, transition.start(t, x), t, None)
+    target = aot.TARGETS["sm_90"]
+    types = dict.fromkeys(("state", "steps", "constants", "paths", "saved"), "*fp32")
+    types |= {"bad": "*i64", "slots": "*i32"}
+    shape = launch_shape(program, 1 << 23, Gpu(132, 32, False))
+    constants = {"SAVE": False, "PAIRS": False, "BLOCK": shape.block}
+    compiled = aot.compile_kernel(kernel_of(program), types, constants, target, **shape.options)
+    usage = aot.read_cuda(compiled)
+    grouped = any(call.grouped for call in program.calls) or not program.calls
+    steps = 4 if grouped and program.calls else 1
+    paths = shape.block // (shape.warps * 32)
+    loop = read_loop(compiled.asm["cubin"])
+    name = getattr(sde, "name", type(sde).__name__)
+    return {"each": round(loop / (paths * steps)), "on": name, "spills": usage.get("local", 0)}
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole of docs/solvers.md."""
+    lines = [HEAD]
+    lines += ["| method | noise | form | strong order | weak order | ODE order |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    for solver in SOLVERS.values():
+        for noise in [n for n in NOISE if n in solver.weak_order] or ["none"]:
+            forms = (
+                "either" if noise in ("additive", "none") else " or ".join(solver.interpretations)
+            )
+            lines.append(
+                f"| `{solver.name}` | {noise} | {forms} "
+                f"| {orders(found, 'strong', solver, noise)} | {orders(found, 'weak', solver, noise)} "
+                f"| {solver.ode_order:g} |"
+            )
+    lines += ["", COSTS]
+    lines += ["| method | drift, diffusion a step | instructions on sm_90 | longest stable step "
+              "| draws | keeps | when to choose it | paper |"]  # fmt: skip
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for solver in SOLVERS.values():
+        code = found["instructions"][solver.name]
+        stable = "" if solver.needs else step_text(largest_stable_step(solver, -1.0))
+        lines.append(
+            f"| `{solver.name}` | {solver.drift_evaluations}, {solver.diffusion_evaluations} "
+            f"| {code['each']} ({code['on']}) | {stable} | {', '.join(solver.draws)} "
+            f"| {solver.preserves} | {solver.choose} | {solver.paper} |"
+        )
+    return "\n".join(lines) + TAIL
+
+
+def orders(found: dict[str, Any], kind: str, solver: Solver, noise: str) -> str:
+    """Declared, and what was measured on each problem."""
+    declared = (solver.strong_order if kind == "strong" else solver.weak_order).get(noise)
+    if declared is None:
+        return ""
+    text = "exact" if math.isinf(declared) else "law only" if declared == 0 else f"**{declared:g}**"
+    rows = [
+        r
+        for r in found["orders"]
+        if (r["kind"], r["method"], r["noise"]) == (kind, solver.name, noise)
+    ]
+    parts = []
+    for r in rows:
+        both = len({x["interpretation"] for x in rows}) > 1
+        where = f"{r['problem']}, {r['interpretation']}" if both else r["problem"]
+        if r["declared"] is None or r["order"] is None or r["largest_error"] < 1e-12:
+            parts.append(f"{where}: off by {r['largest_error']:.0e}")
+        else:
+            interval = f" ± {r['half_width']:.2f}" if r["half_width"] else ""
+            parts.append(f"{where}: {r['order']:.2f}{interval}")
+    return "; ".join([text, *parts])
+
+
+def step_text(step: float) -> str:
+    return "" if math.isnan(step) else "any" if math.isinf(step) else f"{step:.2f}"
+
+
+HEAD = """# The solvers
+
+Written by `make docs` from the classes in `sdekit/solvers/` and from measurements; do not edit. Each method is one short file with
+its formula and its paper, and runs as one kernel for whole trajectories. `sk.solve(..., method="auto")` takes the one of the highest
+strong order, then weak order, that the equation's noise and interpretation allow, and says which and why in `sol.stats.reason`.
+
+Bold: the order that the class declares; the tests hold it within 0.15. Beside it the slopes that were measured. Strong: root mean
+square error at T over five step sizes on one Brownian path, with the 99 % confidence interval of sixteen batches of paths; *random
+field*: a small random network without structure, against a fine run of a step that is no solver of the library; the others have
+closed solutions, and their structure may give more than is declared. Weak: the method's transition operator against Kolmogorov's
+backward equation or closed moments, by quadrature, so that nothing is sampled and there is no interval.
+
+`sk.convergence.strong_error(sde, x0, method)` and `weak_error` measure the same on your equation.
+"""
+
+COSTS = """## Costs, stability, choice
+
+Evaluations of drift and diffusion a step; a derivative counts as one, and for M Brownian motions of general noise `dri1` takes 1 + 4 M
+diffusions, `milstein_area` 1 + M. Instructions: of a path and step in the loop of the kernel that is compiled for sm_90, noise and
+all, on the equation in brackets (other equations cost more or less; read from the machine code). Longest stable step: |lambda dt| on
+dx = lambda x dt, lambda < 0. A solve with a longer step than is stable, where the equation's linear part is known, warns and names
+the longest.
+"""
+
+TAIL = """
+![error against time](images/work_precision.png)
+
+Error against wall time on two CPU cores beside torchsde and diffrax: `benchmarks/bench_precision.py`.
+"""
+
+
+def main() -> None:
+    """Measure, unless only the page is wanted, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--page", action="store_true", help="from the last measurements")
+    if not parser.parse_args().page:
+        RESULTS.write_text(json.dumps(measure(), indent=1) + "\n")
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
