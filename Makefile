@@ -18,7 +18,7 @@ WAIT := OMP_WAIT_POLICY=PASSIVE
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench gpu clean
+.PHONY: docs help setup demo test test-slow lint format bench gpu clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -47,6 +47,10 @@ test: $(STAMP) ## the tests, without those marked slow or gpu
 
 test-slow: $(STAMP) ## the long tests: statistics on 10^8 normals and the like
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+docs: $(STAMP) ## docs/solvers.md and the pictures of the docs, measured anew (some minutes)
+	@$(THREADS) $(BIN)/python docs/make_solvers.py
+	@$(THREADS) $(BIN)/python docs/pictures/fokker_planck.py
 
 lint: $(STAMP) ## formatting, lint, types
 	@$(BIN)/ruff format --check .

@@ -19,7 +19,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
-os.environ.pop("TRITON_INTERPRET", None)
 
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -33,11 +32,13 @@ RESULTS = ROOT / "docs" / "solvers.json"
 PAGE = ROOT / "docs" / "solvers.md"
 
 
-def measure() -> dict[str, Any]:
-    """Orders of every case, and instructions of every method."""
+def measure() -> None:
+    """Orders of every case, and instructions of every method, into ``RESULTS``."""
     from tests.solvers.cases import measure_strong, measure_weak, strong_cases, weak_cases
 
     found: dict[str, Any] = {"orders": [], "instructions": {}}
+    for solver in tqdm(SOLVERS.values(), desc="machine code"):
+        found["instructions"][solver.name] = instructions(solver)
     cases = [(c, measure_strong) for c in strong_cases()]
     cases += [(c, measure_weak) for c in weak_cases()]
     for case, how in tqdm(cases, desc="orders"):
@@ -55,9 +56,7 @@ def measure() -> dict[str, Any]:
                 "largest_error": max(order.error),
             }
         )
-    for solver in tqdm(SOLVERS.values(), desc="machine code"):
-        found["instructions"][solver.name] = instructions(solver)
-    return found
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")  # what is there if it is stopped
 
 
 def number(value: float) -> float | None:
@@ -140,11 +139,9 @@ def page(found: dict[str, Any]) -> str:
             forms = (
                 "either" if noise in ("additive", "none") else " or ".join(solver.interpretations)
             )
-            lines.append(
-                f"| `{solver.name}` | {noise} | {forms} "
-                f"| {orders(found, 'strong', solver, noise)} | {orders(found, 'weak', solver, noise)} "
-                f"| {solver.ode_order:g} |"
-            )
+            strong, weak = (orders(found, kind, solver, noise) for kind in ("strong", "weak"))
+            start = f"| `{solver.name}` | {noise} | {forms} "
+            lines.append(f"{start}| {strong} | {weak} | {solver.ode_order:g} |")
     lines += ["", COSTS]
     lines += ["| method | drift, diffusion a step | instructions on sm_90 | longest stable step "
               "| draws | keeps | when to choose it | paper |"]  # fmt: skip
@@ -184,46 +181,55 @@ def orders(found: dict[str, Any], kind: str, solver: Solver, noise: str) -> str:
 
 
 def step_text(step: float) -> str:
+    """The longest stable step as the page shows it."""
     return "" if math.isnan(step) else "any" if math.isinf(step) else f"{step:.2f}"
 
 
 HEAD = """# The solvers
 
-Written by `make docs` from the classes in `sdekit/solvers/` and from measurements; do not edit. Each method is one short file with
-its formula and its paper, and runs as one kernel for whole trajectories. `sk.solve(..., method="auto")` takes the one of the highest
-strong order, then weak order, that the equation's noise and interpretation allow, and says which and why in `sol.stats.reason`.
+Written by `make docs` from the classes in `sdekit/solvers/` and from measurements; do not edit.
+Each method is one short file with its formula and its paper, and runs as one kernel for whole
+trajectories. `sk.solve(..., method="auto")` takes the one of the highest strong order, then
+weak order, that the equation's noise and interpretation allow, and says which and why in
+`sol.stats.reason`.
 
-Bold: the order that the class declares; the tests hold it within 0.15. Beside it the slopes that were measured. Strong: root mean
-square error at T over five step sizes on one Brownian path, with the 99 % confidence interval of sixteen batches of paths; *random
-field*: a small random network without structure, against a fine run of a step that is no solver of the library; the others have
-closed solutions, and their structure may give more than is declared. Weak: the method's transition operator against Kolmogorov's
-backward equation or closed moments, by quadrature, so that nothing is sampled and there is no interval.
+Bold: the order that the class declares; the tests hold it within 0.15. Beside it the slopes
+that were measured. Strong: root mean square error at T over five step sizes on one Brownian
+path, with the 99 % confidence interval of sixteen batches of paths; *random field*: a small
+random network without structure, against a fine run of a step that is no solver of the library;
+the others have closed solutions, and their structure may give more than is declared. Weak: the
+method's transition operator against Kolmogorov's backward equation or closed moments, by
+quadrature, so that nothing is sampled and there is no interval.
 
-`sk.convergence.strong_error(sde, x0, method)` and `weak_error` measure the same on your equation.
+`sk.convergence.strong_error(sde, x0, method)` and `weak_error` measure the same on your
+equation.
 """
 
 COSTS = """## Costs, stability, choice
 
-Evaluations of drift and diffusion a step; a derivative counts as one, and for M Brownian motions of general noise `dri1` takes 1 + 4 M
-diffusions, `milstein_area` 1 + M. Instructions: of a path and step in the loop of the kernel that is compiled for sm_90, noise and
-all, on the equation in brackets (other equations cost more or less; read from the machine code). Longest stable step: |lambda dt| on
-dx = lambda x dt, lambda < 0. A solve with a longer step than is stable, where the equation's linear part is known, warns and names
-the longest.
+Evaluations of drift and diffusion a step; a derivative counts as one, and for M Brownian
+motions of general noise `dri1` takes 1 + 4 M diffusions, `milstein_area` 1 + M. Instructions:
+of a path and step in the loop of the kernel that is compiled for sm_90, noise and all, on the
+equation in brackets (other equations cost more or less; read from the machine code). Longest
+stable step: |lambda dt| on dx = lambda x dt, lambda < 0. A solve with a longer step than is
+stable, where the equation's linear part is known, warns and names the longest.
 """
 
 TAIL = """
 ![error against time](images/work_precision.png)
 
-Error against wall time on two CPU cores beside torchsde and diffrax: `benchmarks/bench_precision.py`.
+Error against wall time on two CPU cores, beside torchsde and diffrax:
+`benchmarks/bench_precision.py`.
 """
 
 
 def main() -> None:
     """Measure, unless only the page is wanted, and write it."""
+    os.environ.pop("TRITON_INTERPRET", None)  # machine code is wanted
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", action="store_true", help="from the last measurements")
     if not parser.parse_args().page:
-        RESULTS.write_text(json.dumps(measure(), indent=1) + "\n")
+        measure()
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
     print(f"wrote {PAGE.relative_to(ROOT)}")
 

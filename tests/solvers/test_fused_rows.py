@@ -2,8 +2,8 @@
 
 What differs is rounding: 1e-5 of the largest state in float32, 1e-12 in float64. The equations are
 those of the table of orders; a new solver needs no line here. Where a step computes in float64
-whatever its state, as a matrix exponential does, the one kernel is that of a float64 state; where it
-has many stages, Newton's steps, a network in each would be more operations than a kernel takes.
+whatever its state, as a matrix exponential does, the one kernel is that of a float64 state; where
+it has many stages, Newton's steps, a network in each would be more operations than a kernel takes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def rows():
         name = f"{solver.name}-{noise}-{which}"
         yield pytest.param(solver.name, field, torch.tensor([[0.3, -0.8]]), id=name)
     for solver, row, noise in special():
+        if not row.one_kernel:
+            continue
         name = f"{solver.name}-{noise}-{row.name.replace(' ', '_')}"
         yield pytest.param(solver.name, row.sde, row.x0, id=name)
     for solver in ode_solvers():
@@ -58,9 +60,7 @@ def largest_difference(method, sde, x0, dtype):
 
 @pytest.mark.parametrize(("method", "sde", "x0"), list(rows()))
 def test_one_kernel_equals_step_by_step(method, sde, x0) -> None:
-    path = sk.explain(sde, method, x0=x0.float().expand(67, *x0.shape[1:]), backend="numba")
-    dtype = torch.float64 if "torch.float64" in path.reason else torch.float32
-    assert largest_difference(method, sde, x0, dtype) < TOLERANCE[dtype]
+    assert largest_difference(method, sde, x0, torch.float32) < TOLERANCE[torch.float32]
 
 
 @pytest.mark.parametrize(("method", "sde", "x0"), list(rows())[::6])

@@ -302,8 +302,8 @@ class _Printer:
         yield f"    store_rows(state, origin, n, path, inside, {_pack(self.x)}, n > 0)"
         yield "    (before,) = load_rows(bad, 0, n, path, inside, 1)"
         yield "    fell = inside & (alive < count) & (before < 0)"
-        yield "    step = first_step + alive.to(tl.int64)"
-        yield "    store_rows(bad, origin, n, path, fell, (step,), n > 0)"
+        yield "    where = first_step + alive.to(tl.int64)"
+        yield "    store_rows(bad, origin, n, path, fell, (where,), n > 0)"
 
     def constants(self) -> Iterator[str]:
         """The numbers that are one in all, unless each step loads those that it needs."""

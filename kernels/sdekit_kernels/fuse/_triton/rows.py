@@ -11,7 +11,7 @@ operations four fifths.
 import triton
 import triton.language as tl
 
-_MOST: tl.constexpr = tl.constexpr(16)
+_MOST: tl.constexpr = 16
 """Rows of one operation: their places, of 64 bits each, are in registers all at once."""
 
 
@@ -22,8 +22,9 @@ def load_rows(array, first, n, path, inside, COUNT: tl.constexpr):
     inside: whether the path is one; the others get zeros.
     """
     if COUNT > _MOST:
-        some = load_rows(array, first, n, path, inside, _MOST)
-        return some + load_rows(array, first + _MOST, n, path, inside, COUNT - _MOST)
+        return load_rows(array, first, n, path, inside, _MOST) + load_rows(
+            array, first + _MOST, n, path, inside, COUNT - _MOST
+        )
     else:
         place, mask = _places(array, first, n, path, inside, COUNT)
         t = tl.zeros(place.shape, array.dtype.element_ty)
