@@ -132,7 +132,7 @@ def _others(
 ) -> Tensor:
     """The last two lines of x_next for one l = own, with up = G(v^l_2) and down = G(v^l_3)."""
     g, up, down, dw = (_without(v, own) for v in (g, up, down, w.dw))
-    one = torch.where(w.free < 0.0, -1.0, 1.0)
+    one = 1.0 - 2.0 * (w.free < 0.0).to(w.free.dtype)
     sign = torch.cat([one[:, :own], -one[:, own + 1 :]], 1) * one[:, own : own + 1]
     double = 0.5 * (dw * w.dw[:, own : own + 1] - sign * w.length) / w.length**0.5
     gain = sde.apply_noise(BETA3[0] * g + BETA3[1] * (up + down), dw, x)
