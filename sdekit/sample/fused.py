@@ -193,7 +193,8 @@ def trace_run(run: Run, y: Tensor) -> tuple[Program | None, str]:
     """(the program of a step, "") or (None, what stands in the way)."""
     first, *more = [tuple(y.shape[1:])] * len(run.streams)
     try:
-        program = trace_step(run.step, (y,), first, tuple(run.tables), None, more)
+        tables = tuple(run.tables)
+        program = trace_step(run.step, (y,), first, tables, None, more, run.score)
     except CannotFuse as error:
         return None, str(error)
     assert math.prod(y.shape[1:]) == len(program.state)

@@ -31,7 +31,8 @@ def trace_transition(
     x = states[0]
     first, *more = transition.channels(t, x)
     per_path = {} if own is None else own._asdict()
-    return trace_step(transition, states, first, transition.clock, per_path, more)
+    owner = transition.sde.sde
+    return trace_step(transition, states, first, transition.clock, per_path, more, owner)
 
 
 def run_trajectories(

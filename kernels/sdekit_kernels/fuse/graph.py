@@ -143,7 +143,8 @@ class Graph:
         return len(self._nodes)
 
     def _make(self, op: str, args: tuple[Node, ...], value: object, level: int) -> Node:
-        key = (op, *map(id, args), value.__class__, repr(value))
+        # repr, since 0.0 and -0.0 are equal.
+        key = (op, *map(id, args)) if value is None else (op, value.__class__, repr(value))
         node = self._nodes.get(key)
         if node is None:
             node = self._nodes[key] = Node(op, args, value, level, len(self._nodes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,10 +20,37 @@ Step = Callable[[Mapping[str, torch.Tensor], Any, Sequence[torch.Tensor]], Seque
 """(times by name, standard normals (B, *channels), states (B, ...)) to the next states; where there
 are several streams, a tuple of normals."""
 
-_TWICE = 2048
-"""Operations up to which a step is traced twice in every solve: some milliseconds."""
-_steady: set[str] = set()
-"""Keys of programs that came out the same when traced twice."""
+
+class _Steady:
+    """Which programs came out the same when traced twice, of which owners."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, tuple[weakref.ref[Any], set[str]]] = {}
+
+    def has(self, owner: Any, key: str) -> bool:
+        """Whether ``note`` was told of this."""
+        known = self._keys.get(id(owner))
+        return known is not None and known[0]() is owner and key in known[1]
+
+    def note(self, owner: Any, key: str) -> None:
+        """Remember this as long as the owner lives."""
+        known = self._keys.get(id(owner))
+        if known is None or known[0]() is not owner:
+            number = id(owner)
+            try:
+                gone = weakref.ref(owner, lambda ref: self._forget(number, ref))
+            except TypeError:  # None, or an object with slots: it is traced twice each time
+                return
+            known = self._keys[number] = (gone, set())
+        known[1].add(key)
+
+    def _forget(self, number: int, ref: weakref.ref[Any]) -> None:
+        known = self._keys.get(number)
+        if known is not None and known[0] is ref:
+            del self._keys[number]
+
+
+_steady = _Steady()
 
 
 class _Inputs(NamedTuple):
@@ -39,17 +67,18 @@ def trace_step(
     times: Sequence[str],
     per_path: Mapping[str, torch.Tensor] | None = None,
     more: Sequence[Sequence[int]] = (),
+    owner: Any = None,
 ) -> Program:
     """The program of ``step`` on states like these.
 
     states: real tensors (B, ...), of which shape, type and device are read. channels: shape of one
     sample's normals; more: of those of further streams. times: names of the numbers that differ
     from step to step. per_path: numbers (B, ...) that the step finds among the times by these
-    names.
+    names. owner: the equation that the step is of.
 
-    The step is traced twice, a long one only in the first solve: one that remembers something comes
-    out different. Raises CannotFuse, with the operation, its line and what to do, if the step is
-    not one kernel.
+    The step is traced twice when its owner first gives this program, or always if it has no owner:
+    one that remembers something comes out different. Raises CannotFuse, with the operation, its
+    line and what to do, if the step is not one kernel.
     """
     streams = (channels, *more)
     _check(states, streams)
@@ -61,13 +90,13 @@ def trace_step(
         if not error.batch:
             raise
         return _trace_any_batch(step, inputs, error)
-    if len(program.outline()) <= _TWICE or program.key not in _steady:
+    if not _steady.has(owner, program.key):
         if not _same(program, _trace(step, inputs, batch)):
             raise CannotFuse(
                 "the step does not compute the same twice: let drift and diffusion depend on t, x "
                 "and constant parameters alone, and keep no count or earlier value on the equation"
             )
-        _steady.add(program.key)
+        _steady.note(owner, program.key)
     return program
 
 

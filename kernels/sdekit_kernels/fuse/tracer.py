@@ -197,11 +197,10 @@ class Tracer(TorchDispatchMode):
         kwargs = kwargs or {}
         # Read here and not from the kernel's parameters: what torch computes of them under
         # no_grad has lost the flag.
-        self.learns = self.learns or any(
-            isinstance(v, torch.Tensor) and v.requires_grad and not isinstance(v, Symbolic)
-            for v in tree_leaves((args, kwargs))
-        )
-        return aten.run(self, func, args, kwargs)
+        tensors = _tensors((*args, *kwargs.values()))
+        if not self.learns:
+            self.learns = any(v.requires_grad and not isinstance(v, Symbolic) for v in tensors)
+        return aten.run(self, func, args, kwargs, tensors)
 
     def refuse(self, what: str, remedy: str, batch: bool = False) -> CannotFuse:
         """The error that says what stands in the way, and on which line of the equation."""
@@ -226,9 +225,9 @@ class Tracer(TorchDispatchMode):
             if node.op == "mixed":
                 raise self._mixed[node.value[0]]  # type: ignore[index]
 
-    def made(self, value: Any, given: Sequence[Any]) -> Any:
+    def made(self, value: Any, given: Sequence[torch.Tensor]) -> Any:
         """Remember the memory of real tensors that the step made, no views of ``given``."""
-        old = {_memory(v) for v in given if isinstance(v, torch.Tensor)}
+        old = {_memory(v) for v in given}
         for v in tree_leaves(value):
             if isinstance(v, torch.Tensor) and _memory(v) not in old:
                 self._made.add(_memory(v))
@@ -320,6 +319,17 @@ def _small(node: Node) -> bool:
     if node.op in ("add", "sub", "mul", "neg"):
         return all(_small(n) for n in node.args)
     return node.op == "float"
+
+
+def _tensors(arguments: Sequence[Any]) -> list[torch.Tensor]:
+    """The tensors among an operation's arguments, and in their lists: torch nests no deeper."""
+    found = []
+    for v in arguments:
+        if isinstance(v, torch.Tensor):
+            found.append(v)
+        elif isinstance(v, (list, tuple)):
+            found.extend(w for w in v if isinstance(w, torch.Tensor))
+    return found
 
 
 def _memory(value: torch.Tensor) -> int:

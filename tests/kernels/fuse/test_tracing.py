@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from sdekit_kernels.fuse import trace as trace_module
 from sdekit_kernels.fuse.trace import trace_step
 from torch.func import grad, jacrev, jvp, vjp, vmap
 
@@ -504,6 +506,40 @@ def test_numbers_of_each_path_beside_the_times():
         got = program.step_torch(list(x.T), list(x.T), table[0], constants, program.path_table())
         wanted = step({"k": torch.tensor(2.0, dtype=x.dtype), "dt": dt}, None, (x,))[0]
         assert torch.allclose(torch.stack(got, 1), wanted, rtol=0, atol=1e-14)
+
+
+class Counted:
+    """An equation that counts how often it is asked."""
+
+    def __init__(self, power):
+        self.power, self.asked = power, 0
+
+    def step(self, now, z, given):
+        self.asked += 1
+        return (given[0] ** self.power,)
+
+    def trace(self, x):
+        before = self.asked
+        program = trace_step(self.step, [x], (3,), ("t",), owner=self)
+        return program.key, self.asked - before
+
+
+def test_a_steady_step_is_traced_twice_the_first_time_only():
+    """Once for each owner and program: another program of this owner, or another owner, is new."""
+    sde, other, x = Counted(2), Counted(2), states(5, 3)
+    square, times = sde.trace(x)
+    assert times == 2
+    assert sde.trace(x) == (square, 1)
+    sde.power = 3
+    assert sde.trace(x)[1] == 2
+    sde.power = 2
+    assert sde.trace(x) == (square, 1)
+    assert other.trace(x) == (square, 2)
+    number = id(sde)
+    assert number in trace_module._steady._keys
+    del sde
+    gc.collect()
+    assert number not in trace_module._steady._keys
 
 
 PLAIN = """

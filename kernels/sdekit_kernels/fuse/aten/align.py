@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdekit_kernels.fuse.aten.entries import filled
 from sdekit_kernels.fuse.tracer import Symbolic, Tracer
 
 __all__ = ["align", "broadcast", "result_axis"]
@@ -55,8 +56,35 @@ def align(
     return aligned
 
 
+def _common(values: Sequence[Any]) -> Symbolic | None:
+    """One that stands for all: most operations meet tensors of one shape, and numbers."""
+    like = None
+    for v in values:
+        if isinstance(v, Symbolic):
+            if v.entries.ndim == 0:
+                continue
+            if like is None:
+                like = v
+            elif v.axis != like.axis or v.entries.shape != like.entries.shape:
+                return None
+        elif not isinstance(v, (float, int)):
+            return None
+    return like
+
+
+def _filled_as(tracer: Tracer, like: Symbolic, value: Any) -> np.ndarray:
+    """Entries in the shape of ``like``'s of a tensor that has it, or of a number."""
+    if isinstance(value, Symbolic):
+        entries = value.entries
+        return entries if entries.ndim else filled(like.entries.shape, entries[()])
+    return filled(like.entries.shape, tracer.graph.literal(value))
+
+
 def broadcast(tracer: Tracer, values: Sequence[Any]) -> tuple[int | None, list[np.ndarray]]:
     """The batch axis of what these broadcast to, and the entries of each, broadcast."""
+    like = _common(values)
+    if like is not None:
+        return like.axis, [_filled_as(tracer, like, v) for v in values]
     shapes = [tuple(v.shape) if isinstance(v, torch.Tensor) else () for v in values]
     try:
         sizes = np.broadcast_shapes(*shapes)

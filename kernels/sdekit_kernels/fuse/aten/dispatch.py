@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -27,28 +29,47 @@ _COMPLEX: Final = frozenset({"complex", "polar", "view_as_complex", "linalg_eig"
 _WHERE: Final = "use torch.where, which keeps the shape"
 
 
-def run(tracer: Tracer, func: Any, args: Any, kwargs: Any) -> Any:
-    """The result of ``func``; symbolic where an argument is, real where all of them are."""
-    name = func._schema.name.removeprefix("aten::")
-    leaves = tree_leaves((args, kwargs))
-    if torch.Tag.nondeterministic_seeded in func.tags:
+class _Facts(NamedTuple):
+    """What torch's schema says of an operation."""
+
+    name: str
+    random: bool
+    mutable: bool
+
+
+@cache
+def _facts(func: Any) -> _Facts:
+    schema = func._schema
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    return _Facts(schema.name.removeprefix("aten::"), random, schema.is_mutable)
+
+
+def run(tracer: Tracer, func: Any, args: Any, kwargs: Any, tensors: Sequence[torch.Tensor]) -> Any:
+    """The result of ``func``; symbolic where an argument is, real where all of them are.
+
+    tensors: those among the arguments.
+    """
+    name, random, mutable = _facts(func)
+    if random:
         raise tracer.refuse(
             f"torch.{name}, a source of random numbers of its own",
             "draw nothing in the equation, whose noise enters through the diffusion; a network "
             "with dropout needs .eval()",
         )
     symbolic = False
-    for v in leaves:
+    for v in tensors:
         if isinstance(v, Symbolic):
             symbolic = True
             tracer.check_own(v)
-    if symbolic:
+    if symbolic and not mutable:
         return _run_symbolic(tracer, func, name, args, kwargs)
+    if symbolic:
+        return run_in_place(tracer, func, name, args, kwargs)
     if makes_floats(tracer, name, kwargs):
         return fill(tracer, name, args, kwargs)
-    if func._schema.is_mutable:
+    if mutable:
         tracer.check_may_change(name, _written(func, args, kwargs))
-    return tracer.made(func(*args, **kwargs), leaves)
+    return tracer.made(func(*args, **kwargs), tensors)
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
@@ -63,8 +84,6 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
 
 
 def _run_symbolic(tracer: Tracer, func: Any, name: str, args: Any, kwargs: Any) -> Any:
-    if func._schema.is_mutable:
-        return run_in_place(tracer, func, name, args, kwargs)
     if name in _DECIDES:
         known = tracer.known(args[0])
         if name == "_local_scalar_dense" and known is not None:
