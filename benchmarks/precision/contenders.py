@@ -116,7 +116,7 @@ CONTENDERS: dict[type[Problem], tuple[Contender, ...]] = {
     ),
     # Of general noise torchsde's milstein and srk take none.
     Heston: (
-        *_ours("full_truncation", "andersen_qe"),
+        *_ours("full_truncation", "andersen_qe", "dri1"),
         Contender("torchsde", "euler"),
         Contender("torchsde", "heun", "stratonovich"),
         Contender("diffrax", "Euler"),

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.precision.curve import Curve
 from benchmarks.precision.table import LIBRARIES, by_place
 
-__all__ = ["draw"]
+__all__ = ["as_png", "draw"]
 
 COLOURS = {
     "sdekit": (
@@ -64,7 +64,7 @@ def draw(curves: Sequence[Curve], path: Path, machine: str = "") -> Path:
     for panel, own in zip(panels, places.values(), strict=False):
         _names(panel, own, styles)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_png(figure))
+    path.write_bytes(as_png(figure))
     return path
 
 
@@ -139,7 +139,7 @@ def _names(panel: Any, curves: Sequence[Curve], styles: dict[str, Any]) -> None:
         )
 
 
-def _png(figure: Any) -> bytes:
+def as_png(figure: Any) -> bytes:
     """With a palette: a third of the size, and nothing that anybody sees is lost."""
     from PIL import Image
 

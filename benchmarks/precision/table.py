@@ -86,10 +86,12 @@ INTRODUCTION = (
     "strong: mean distance from the solution on the same Brownian path, which all contenders are "
     "given; weak: error of an expectation. Steps are doubled; between two numbers of steps log "
     "time is linear in log error. An error counts with one standard error added, and once it stays "
-    "below. Times are the least of several solves. torchsde is given sdekit's increments while it "
-    "is timed as well: its own Brownian motion takes longer (first table of this section). diffrax "
-    "is timed on noise of its own. > t: not reached; with the error that it came to it would take "
-    "more than t even if that fell with the third power of the step from there on."
+    "below. Times are the least of several solves; what is compiled, by sdekit and diffrax, "
+    "was compiled before, once for all of them, in some seconds. torchsde is given sdekit's "
+    "increments while it is timed as well: its own Brownian motion takes longer (first table of "
+    "this section). diffrax is timed on noise of its own. > t: not reached; with the error that it "
+    "came to it would take more than t even if that fell with the third power of the step from "
+    "there on."
 )
 
 

@@ -15,6 +15,7 @@ from functools import reduce
 
 import torch
 from sdekit_kernels import normal
+from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
 from sdekit.noise import keys
@@ -72,7 +73,12 @@ class Brownian:
         )
 
     def normals(self, step: int, draws: Sequence[str]) -> tuple[Tensor, ...]:
-        """The standard normals of one step, one tensor for each of the draws."""
+        """The standard normals of one step, one tensor for each of the draws.
+
+        Raises ValueError for a draw that there is not, or areas where the shape is not (B, M).
+        """
+        for draw in draws:
+            check_choice("draw", draw, tuple(STREAMS))
         channels = self.shape[1:]
         return tuple(self.normal(step, STREAMS[d], draw_shape(d, channels)) for d in draws)
 

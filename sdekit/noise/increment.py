@@ -24,11 +24,13 @@ for every coarser one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
 from sdekit.noise import keys
@@ -69,53 +71,85 @@ class Increment(NamedTuple):
 
     @property
     def space_time(self) -> Tensor:
-        """h, where the solver draws it."""
-        assert self.h is not None, "a solver that uses h must have 'h' among its draws"
-        return self.h
+        """h; here and below, ValueError where the noise was drawn without."""
+        return self._drawn("h")
 
     @property
     def space_time_time(self) -> Tensor:
         """k, where the solver draws it."""
-        assert self.k is not None, "a solver that uses k must have 'k' among its draws"
-        return self.k
+        return self._drawn("k")
 
     @property
     def free(self) -> Tensor:
         """z, where the solver draws it."""
-        assert self.z is not None, "a solver that uses z must have 'z' among its draws"
-        return self.z
+        return self._drawn("z")
 
     @property
     def chance(self) -> Tensor:
         """u, where the solver draws it."""
-        assert self.u is not None, "a solver that uses u must have 'u' among its draws"
-        return self.u
+        return self._drawn("u")
 
     @property
     def levy(self) -> Tensor:
         """The area, where the solver draws it."""
-        assert self.area is not None, "a solver that uses the area must have it among its draws"
-        return self.area
+        return self._drawn("area")
+
+    def _drawn(self, name: str) -> Tensor:
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            have = ", ".join(repr(d) for d in STREAMS if getattr(self, d) is not None)
+            more = " and 'h'" if name == "area" and self.h is None else ""
+            raise ValueError(
+                f"this step of the noise has no {name!r}, only {have}: let the solver have "
+                f"{name!r}{more} among its draws, or ask Brownian.over for it"
+            )
+        return value
 
     @classmethod
     def of(cls, draws: Sequence[str], normals: Sequence[Tensor], dt: Any, root: Any) -> Increment:
-        """From standard normals, one tensor a name in ``draws``; root = sqrt|dt|."""
+        """From standard normals, one tensor a name in ``draws``; root = sqrt|dt|.
+
+        Raises ValueError for draws that there are not, or that go with others that are missing.
+        """
+        _check_draws(tuple(draws))
         z = dict(zip(draws, normals, strict=True))
         dw = root * z["dw"]
         h = z["h"] * (root * 12.0**-0.5) if "h" in z else None
         # An equation without noise has 0-d zeros for normals, and no areas.
-        area = _area(dt, dw, h, z["area"]) if "area" in z and h is not None and dw.ndim else None
+        area = _area(dt, dw, h, z["area"]) if h is not None and "area" in z and dw.ndim else None
         u = 0.5 * torch.special.erfc(z["u"] * -(0.5**0.5)) if "u" in z else None
         k = z["k"] * (root * 720.0**-0.5) if "k" in z else None
         return cls(dt, dw, h, area, z.get("z"), u, k)
 
 
 def draw_shape(draw: str, channels: Sequence[int]) -> tuple[int, ...]:
-    """Shape of one sample's normals of a draw, where dw has the shape ``channels``."""
-    if draw == "area":
-        (m,) = channels
-        return (m * (m - 1) // 2,)
-    return () if draw == "u" else tuple(channels)
+    """Shape of one sample's normals of a draw, where dw has the shape ``channels``.
+
+    Raises ValueError for areas where the channels are not (M,), M Brownian motions.
+    """
+    if draw != "area":
+        return () if draw == "u" else tuple(channels)
+    if len(channels) != 1:
+        raise ValueError(
+            "the draw 'area' is between the M Brownian motions of a sample, dw (B, M), but here "
+            f"dw has the shape {('B', *channels)}: give the equation general noise, or a shape "
+            "(B, M) to Brownian"
+        )
+    m = channels[0]
+    return (m * (m - 1) // 2,)
+
+
+@lru_cache(maxsize=64)
+def _check_draws(draws: tuple[str, ...]) -> None:
+    """Raises ValueError for a draw that is not known, or one that is nothing without another."""
+    for draw in draws:
+        check_choice("draw", draw, tuple(STREAMS))
+    wanted = {"dw", "h"} if "area" in draws else {"dw"}
+    if not wanted <= {*draws}:
+        raise ValueError(
+            "draws must have 'dw', and 'h' where they have 'area', which is drawn given it; got "
+            f"{draws}: write {tuple(d for d in STREAMS if d in wanted.union(draws))}"
+        )
 
 
 def join(first: Increment, then: Increment) -> Increment:

@@ -46,8 +46,8 @@ class SDE(ABC):
       that one directional derivative gives all d g_i / d x_i;
     - ``linear_part()``: (lambda, mu), the eigenvalues of the drift's linear part (complex, if need
       be) and the coefficients of noise that is linear in x, zero for other noise: the numbers of
-      the test equation dx = lambda x dt + mu x dW, which say what step sizes are stable. Each has
-      the event's shape, or is 0-d for all components.
+      the test equation dx = lambda x dt + mu x dW, in the equation's own interpretation, which say
+      what step sizes are stable. Each has the event's shape, or is 0-d for all components.
     """
 
     noise_type: NoiseType = "diagonal"

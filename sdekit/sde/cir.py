@@ -70,12 +70,12 @@ class CIR(SDE):
 
     def drift(self, t: Tensor, x: Tensor) -> Tensor:
         """``kappa`` (theta - x)."""
-        self._check(x)
+        self.check_event(x)
         return at(self.kappa, x) * (at(self.theta, x) - x)
 
     def diffusion(self, t: Tensor, x: Tensor) -> Tensor:
         """``xi`` sqrt(max(x, 0))."""
-        self._check(x)
+        self.check_event(x)
         return at(self.xi, x) * square_root(x)
 
     def linear_part(self) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ class CIR(SDE):
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x >= 0, for s <= t, both of x's shape."""
-        self._check(x)
+        self.check_event(x)
         s, t = time_pair(s, t, x)
         tau = expand(t - s, x)
         mean, var = cir_moments(at(self.kappa, x), at(self.theta, x), at(self.xi, x), x, tau)
@@ -111,7 +111,7 @@ class CIR(SDE):
         kappa theta / xi^2 - 1; computed in float64. -inf where x_next < 0. Needs s < t and xi > 0.
         Raises ValueError for theta kappa = 0: then part of the law sits at zero, without a density.
         """
-        self._check(x)
+        self.check_event(x)
         s, t = time_pair(s, t, x)
         tau = expand((t - s).double(), x.double())
         kappa, theta, xi = (at(p, tau) for p in (self.kappa, self.theta, self.xi))
@@ -144,7 +144,7 @@ class CIR(SDE):
         The gamma law of shape 2 kappa theta / xi^2 and rate 2 kappa / xi^2; -inf where x < 0.
         Needs theta and xi above zero. Raises ValueError unless every kappa is above zero.
         """
-        self._check(x)
+        self.check_event(x)
         self._check_settles()
         inside = x >= 0.0
         y = torch.where(inside, x, 1.0)
@@ -159,5 +159,6 @@ class CIR(SDE):
         if float(lowest) <= 0.0:
             raise ValueError(f"a stationary law needs kappa above zero, got {self.kappa!r}")
 
-    def _check(self, x: Tensor) -> None:
+    def check_event(self, x: Tensor) -> None:
+        """Raises ValueError if x (B, D...) does not fit the per component parameters."""
         check_event("CIR", self.event_shape, check_batched(x))

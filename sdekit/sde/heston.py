@@ -189,6 +189,10 @@ class Heston(SDE):
         given = (self.rate, self.kappa, self.theta, self.xi, self.rho)
         return tuple(torch.as_tensor(p, dtype=torch.float64, device=like.device) for p in given)
 
+    def check_event(self, x: Tensor) -> None:
+        """Raises ValueError unless x has the shape (B, 2)."""
+        self._check(x)
+
     @staticmethod
     def _check(x: Tensor) -> Tensor:
         if check_batched(x).ndim != 2 or x.shape[1] != 2:

@@ -17,6 +17,7 @@ An equation that runs backwards, dt < 0, has f dt + c |dt| = (f - c) dt: the sig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
@@ -94,6 +95,20 @@ class Converted(SDE):
         """That of the given equation."""
         g: Tensor = self.sde.diffusion(t, x)
         return g
+
+    @property
+    def linear_part(self) -> Callable[[], tuple[Tensor, Tensor]]:
+        """That of the given equation, where it tells one: its rate and c's, mu^2 / 2, together."""
+        given = getattr(self.sde, "linear_part", None)
+        if given is None:
+            raise AttributeError(f"{self.name} has no linear_part")
+
+        def linear_part() -> tuple[Tensor, Tensor]:
+            rate, mu = given()
+            c = 0.5 * mu.square() * (1.0 if self.interpretation == "ito" else -1.0)
+            return rate if self._same else rate + c, mu
+
+        return linear_part
 
     def __repr__(self) -> str:
         return f"Converted({self.name}, {self.interpretation!r})"

@@ -104,8 +104,8 @@ def make_plan(
     solver, took = get_solver(method, equation, (start, x0), bool(saves.inside))
     transition = Transition(equation, solver, functionals or {}, stop, own is not None)
     _check_steps(solver, equation, own, saves, refine)
-    if own is None:
-        warn_if_unstable(solver, equation, max(abs(b - a) for a, b in pairwise(grid)))
+    if x0.numel():
+        warn_if_unstable(solver, equation, *_longest_step(own, grid, start, x0))
     path, program = choose_path(transition, x0, start, own, backend, fuse, antithetic, refine)
     run = Run(
         transition,
@@ -165,6 +165,24 @@ def _check_steps(
         )
     if refine > 1 and own is not None:
         raise ValueError("refine needs one grid for all samples: write numbers for t0, t1, steps")
+
+
+def _longest_step(
+    own: OwnTimes | None, grid: list[float], start: Tensor, x0: Tensor
+) -> tuple[float, Tensor, Tensor, int]:
+    """(dt of the longest step, a first time, a state (1, D...), the number of steps).
+
+    Of a grid for all samples the state farthest from zero of the first 64: there drifts are
+    steepest. Where samples have their own times the one of the longest step.
+    """
+    if own is None:
+        few = x0[:64].detach()
+        row = int(few.reshape(len(few), -1).abs().amax(1).argmax())
+        dt = max((b - a for a, b in pairwise(grid)), key=abs)
+        return dt, start, few[row : row + 1], len(grid) - 1
+    row = int(own.dt.abs().argmax())
+    rows = slice(row, row + 1)
+    return float(own.dt[row]), start[rows], x0[rows].detach(), int(own.steps[row])
 
 
 def _first_time(grid: list[float], x0: Tensor) -> Tensor:

@@ -58,8 +58,9 @@ def solve(
         t0, t1, steps: ``steps`` equal steps from t0 to t1, in the equation's own units. t1 < t0
             only for time reversals and ODEs. Each may be a tensor with one entry a sample.
         times: a grid of N + 1 strictly monotonic times in place of t0, t1, steps.
-        method: a name in ``sdekit.solvers.SOLVERS``, or "auto": the one of the highest order for
-            the equation's noise and interpretation; ``Solution.stats`` says which.
+        method: a name in ``sdekit.solvers.SOLVERS``, or "auto": one that is made for the equation,
+            or the one of the highest order for its noise and interpretation;
+            ``Solution.stats.reason`` says which and why.
         seed: 64-bit. first_sample: number of the first row, below 2^63.
         save_at: times to keep, running the grid's way; one that equals a grid time up to rounding
             (of its dtype, if it is a tensor) is that grid time. Between grid times the Brownian

@@ -9,7 +9,7 @@ from sdekit_kernels.dispatch import compute_dtype
 from torch import Tensor
 
 from sdekit.noise.increment import Increment
-from sdekit.sde.cir import CIR
+from sdekit.sde.cir import CIR, square_root
 from sdekit.sde.heston import Heston
 from sdekit.sde.parameters import Parameter, at
 from sdekit.solvers.base import Solver, orders
@@ -46,6 +46,7 @@ class AndersenQE(Solver):
     diffusion_evaluations = 0
     needs = ("kappa", "theta", "xi")
     preserves = "v at zero or above, its mean and variance; the discounted price's mean"
+    made_for = "CIR and Heston"
     general_purpose = False
 
     def obstacle(self, sde: Equation, t: Tensor, x: Tensor) -> str:
@@ -53,7 +54,8 @@ class AndersenQE(Solver):
         if not isinstance(sde.sde, CIR | Heston):
             return "its formulas are those of sdekit.CIR and sdekit.Heston: use 'full_truncation'"
         if isinstance(sde.sde, Heston) and not bool((torch.as_tensor(sde.sde.xi) > 0).all()):
-            return "it divides by xi, which is 0 here: use 'euler_maruyama'"
+            return "it divides by xi, which is 0 here: use 'full_truncation'"
+        sde.drift(t, x)  # says which parameters do not fit x
         return ""
 
     def step(
@@ -71,6 +73,7 @@ class AndersenQE(Solver):
         z = w.dw.to(x.dtype) / w.length**0.5
         dt = torch.as_tensor(dt, dtype=x.dtype, device=x.device)
         model = sde.sde
+        model.check_event(x)
         if isinstance(model, CIR):
             kappa, theta, xi = (at(p, x) for p in (model.kappa, model.theta, model.xi))
             return VarianceStep(kappa, theta, xi, x, dt).draw(z)
@@ -85,7 +88,7 @@ class AndersenQE(Solver):
         log_mean, finite = law.log_exponential_mean(k_2 + 0.5 * k_3)
         # Where the mean is infinite no K_0 corrects it: the uncorrected one (section 4.2).
         k_0 = torch.where(finite, -log_mean - (k_1 + 0.5 * k_3) * v, -dt * rho * kappa * theta / xi)
-        spread = (k_3 * (v + v_next)).clamp(min=0.0) ** 0.5
+        spread = square_root(k_3 * (v + v_next))  # a root whose slope at 0 is a number
         price = price + rate * dt + k_0 + k_1 * v + k_2 * v_next + spread * z[:, 1:]
         return torch.cat([price, v_next], 1)
 

@@ -12,7 +12,25 @@ from sdekit.sde.parameters import at, phi1
 from sdekit.solvers.base import Solver, orders
 from sdekit.solvers.equation import Equation
 
-__all__ = ["BAOAB"]
+__all__ = ["BAOAB", "other_motion"]
+
+
+def other_motion(sde: Equation, t: Tensor, x: Tensor) -> str:
+    """The obstacle for methods of underdamped Langevin dynamics; "" where the equation is such."""
+    drift, noise = sde.drift(t, x), sde.diffusion(t, x)  # these say what does not fit x
+    if x.ndim > 1 and x.shape[1] == 2:
+        (q, v), model = x.unbind(1), sde.sde
+        friction, mass = at(model.friction, q), at(model.mass, q)
+        pull = model.force(q) / mass - friction * v
+        spread = torch.ones_like(q) * (2.0 * friction * at(model.temperature, q) / mass)
+        wanted = torch.stack([torch.zeros_like(q), spread], 1)
+        same = drift.allclose(torch.stack([v, pull], 1), rtol=1e-3, atol=1e-5)
+        if same and noise.square().expand_as(wanted).allclose(wanted, rtol=1e-3):
+            return ""
+    return (
+        "it must be dq = v dt, dv = (force / mass - friction v) dt + sqrt(2 friction temperature / "
+        "mass) dW with x = (q, v), as sdekit.UnderdampedLangevin: use 'sra1'"
+    )
 
 
 @final
@@ -42,7 +60,12 @@ class BAOAB(Solver):
     needs = ("force", "friction", "temperature", "mass")
     carries = ("force",)
     preserves = "the stationary law of q under a harmonic force"
+    made_for = "Langevin dynamics of position and velocity"
     general_purpose = False
+
+    def obstacle(self, sde: Equation, t: Tensor, x: Tensor) -> str:
+        """Whether force, friction, temperature and mass are those of the equation."""
+        return other_motion(sde, t, x)
 
     def start(self, sde: Equation, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         """The force at the start."""

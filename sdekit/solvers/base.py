@@ -41,6 +41,7 @@ class Solver(ABC):
     interpretations: "ito", "stratonovich" or both; additive noise and ODEs have but one.
     strong_order, weak_order: how fast the error falls, for each noise type; a noise type that is
     not named there is not taken. A strong order of 0 means that the method follows the law alone.
+    Diagonal noise there is that of g_i(t, x_i); see ``orders_on`` for such as mixes components.
     ode_order: of the method on an equation without noise; 0 if it takes none.
     drift_evaluations, diffusion_evaluations: what a step costs; a derivative of either in one
     direction counts as one.
@@ -48,7 +49,8 @@ class Solver(ABC):
     needs: what the equation must have besides drift and diffusion.
     carries: names of the numbers that the method takes from step to step besides x.
     preserves: words for what the method keeps exactly, for the table in the documentation.
-    general_purpose: whether ``method="auto"`` may take it.
+    made_for: words for the equations for which ``method="auto"`` takes the method before others.
+    general_purpose: whether ``method="auto"`` may take it for all the others.
     bridges: whether a step may end between two times of the grid.
     em_kernel: the step is x + f dt + g dw with elementwise g, so that the fused step kernel
     computes it.
@@ -67,6 +69,7 @@ class Solver(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     carries: ClassVar[tuple[str, ...]] = ()
     preserves: ClassVar[str] = ""
+    made_for: ClassVar[str] = ""
     general_purpose: ClassVar[bool] = True
     bridges: ClassVar[bool] = True
     em_kernel: ClassVar[bool] = False
@@ -90,6 +93,18 @@ class Solver(ABC):
     def obstacle(self, sde: Equation, t: Tensor, x: Tensor) -> str:
         """What this equation, looked at in x, lacks for the method's promises; "" if nothing."""
         return ""
+
+    def orders_on(self, sde: Equation, mixed: bool) -> tuple[float, float]:
+        """(strong order, weak order) on an equation that the method takes.
+
+        mixed: whether its noise is diagonal with a g_i that depends on more than t and x_i. The
+        columns g_i e_i do not commute then, so that it is general noise to a method that takes it.
+        """
+        strong, weak = (o.get(sde.noise_type, 0.0) for o in (self.strong_order, self.weak_order))
+        if mixed and sde.noise_type == "diagonal":
+            strong = min(strong, self.strong_order.get("general", strong))
+            weak = min(weak, self.weak_order.get("general", weak))
+        return strong, weak
 
     def start(self, sde: Equation, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         """What the method carries, at the first time: (B, ...) for each name in ``carries``."""

@@ -19,8 +19,8 @@ class EulerHeun(Solver):
 
     (Ruemelin 1982; Kloeden & Platen 1992, section 4.9.) One drift a step, for drifts that cost
     much. Stratonovich; where the noise is additive the two interpretations are one. Strong order 1
-    for additive, diagonal (g_i of t and x_i alone) and scalar noise, 1/2 for general noise that
-    does not commute; weak order 1.
+    for additive, diagonal (g_i of t and x_i alone) and scalar noise, 1/2 for noise that does not
+    commute, general or diagonal with components that mix; weak order 1.
     """
 
     name = "euler_heun"

@@ -38,6 +38,7 @@ class FullTruncation(Solver):
     needs = ("nonnegative",)
     carries = ("untruncated",)
     preserves = "components that stay at zero or above"
+    made_for = "Ito equations that declare nonnegative components"
     general_purpose = False
 
     def obstacle(self, sde: Equation, t: Tensor, x: Tensor) -> str:

@@ -18,9 +18,10 @@ class Heun(Solver):
     """x' = x + f dt + G dW,  x_next = x + (f + f') dt / 2 + (G + G') dW / 2.
 
     f' and G' are taken at (t_next, x') (Heun 1900; for noise Ruemelin 1982). Stratonovich; where
-    the noise is additive the two interpretations are one. Strong order 1 for additive, diagonal and
-    scalar noise, 1/2 for general noise that does not commute; weak order 2 for additive noise, 1
-    for others; order 2 for ODEs.
+    the noise is additive the two interpretations are one. Strong order 1 for additive, diagonal
+    (g_i of t and x_i alone) and scalar noise, 1/2 for noise that does not commute, general or
+    diagonal with components that mix; weak order 2 for additive noise, 1 for others; order 2 for
+    ODEs.
     """
 
     name = "heun"

@@ -29,7 +29,8 @@ class MALA(Solver):
     The law \pi \propto exp(``log_density``) is kept exactly, at any step; without the test this is
     'ula', whose law is off by O(dt). ``accepted``, which is carried, counts the
     proposals that a path took: divided by the steps it is the rate, best near 0.57 in many
-    dimensions (Roberts & Rosenthal 1998).
+    dimensions (Roberts & Rosenthal 1998). Force and log density of the state are carried, too: a
+    step takes one of each, at y.
 
     For overdamped Langevin equations, F = ``force``, T = ``temperature``. Follows the path with
     order 3/4 in mean square (Bou-Rabee & Vanden-Eijnden 2010), weak order 1.
@@ -41,11 +42,11 @@ class MALA(Solver):
     interpretations = ("ito",)
     strong_order = orders(additive=0.75)
     weak_order = orders(additive=1.0)
-    drift_evaluations = 2
+    drift_evaluations = 1
     diffusion_evaluations = 0
     draws = ("dw", "u")
     needs = ("force", "temperature", "log_density")
-    carries = ("accepted",)
+    carries = ("accepted", "force", "log_density")
     preserves = "the stationary law"
     general_purpose = False
     bridges = False  # a proposal is for a whole step
@@ -55,8 +56,9 @@ class MALA(Solver):
         return other_dynamics(sde, t, x)
 
     def start(self, sde: Equation, t: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        """No proposal is accepted yet."""
-        return (x.new_zeros(x.shape[:1], dtype=compute_dtype(x.dtype)),)
+        """No proposal is accepted yet; force and log density of x."""
+        none = x.new_zeros(x.shape[:1], dtype=compute_dtype(x.dtype))
+        return none, sde.sde.force(x), sde.sde.log_density(x)
 
     def step(
         self,
@@ -68,14 +70,19 @@ class MALA(Solver):
         w: Increment,
         *carried: Tensor,
     ) -> tuple[Tensor, ...]:
-        """The formulas of the class; (x_next, accepted)."""
-        (accepted,) = carried
-        temperature, density = at(sde.sde.temperature, x), sde.sde.log_density
+        """The formulas of the class; (x_next, accepted, its force, its log density)."""
+        accepted, force, density = carried
+        temperature = at(sde.sde.temperature, x)
         n = (2.0 * temperature) ** 0.5 * w.dw
-        force = sde.sde.force(x)
         y = x + force * dt + n
-        both = force + sde.sde.force(y)
+        force_y, density_y = sde.sde.force(y), sde.sde.log_density(y)
+        both = force + force_y
         back = event_sum(both * (n + both * (0.5 * dt))) * (-0.5 / temperature)
-        take = w.chance.log() < density(y) - density(x) + back
-        chosen = torch.where(take.view(-1, *(1,) * (x.ndim - 1)), y, x)
-        return chosen, accepted + take
+        take = w.chance.log() < density_y - density + back
+        wide = take.view(-1, *(1,) * (x.ndim - 1))
+        return (
+            torch.where(wide, y, x),
+            accepted + take,
+            torch.where(wide, force_y, force),
+            torch.where(take, density_y, density),
+        )

@@ -19,8 +19,8 @@ class Midpoint(Solver):
 
     f' and G' are taken at (t + (t_next - t) / 2, x') (Runge 1895; for noise Ruemelin 1982).
     Stratonovich; where the noise is additive the two interpretations are one. Strong order 1 for
-    additive, diagonal (g_i of t and x_i alone) and scalar noise, 1/2 for general noise that does
-    not commute; weak order 1; order 2 for ODEs.
+    additive, diagonal (g_i of t and x_i alone) and scalar noise, 1/2 for noise that does not
+    commute, general or diagonal with components that mix; weak order 1; order 2 for ODEs.
     """
 
     name = "midpoint"

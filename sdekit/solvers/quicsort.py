@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sdekit.noise.increment import Increment
 from sdekit.sde.parameters import at, phi1
+from sdekit.solvers.baoab import other_motion
 from sdekit.solvers.base import Solver, orders
 from sdekit.solvers.equation import Equation
 
@@ -46,8 +47,13 @@ class Quicsort(Solver):
     diffusion_evaluations = 0
     draws = ("dw", "h", "k")
     needs = ("force", "friction", "temperature", "mass")
+    made_for = "Langevin dynamics of position and velocity"
     general_purpose = False
     bridges = False  # h and k over a part of a step, given those of the whole, are not drawn
+
+    def obstacle(self, sde: Equation, t: Tensor, x: Tensor) -> str:
+        """Whether force, friction, temperature and mass are those of the equation."""
+        return other_motion(sde, t, x)
 
     def step(
         self,

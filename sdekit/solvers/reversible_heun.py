@@ -22,8 +22,9 @@ class ReversibleHeun(Solver):
     gives (x, y) back, so that a backward pass needs no memory of the path.
 
     Stratonovich; where the noise is additive the two interpretations are one. Strong order 1 for
-    additive, diagonal (g_i of t and x_i alone) and scalar noise, 1/2 for general noise that does
-    not commute; weak order 2 for additive noise, 1 for others; order 2 for ODEs.
+    additive, diagonal (g_i of t and x_i alone) and scalar noise, 1/2 for noise that does not
+    commute, general or diagonal with components that mix; weak order 2 for additive noise, 1 for
+    others; order 2 for ODEs.
 
     The price: where an equation pulls together as dx = -a x dt, the difference between x and y
     grows as e^{a t} whatever the step, and with it x's error. Steps of 0.01 / a are right up to

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sdekit_kernels.tracing import transformed
 from torch import Tensor
 
 from sdekit.noise.increment import Increment
 from sdekit.solvers.base import Solver
 from sdekit.solvers.equation import Equation
+from sdekit.solvers.linearized import look
 
 __all__ = ["StabilityWarning", "largest_stable_step", "mean_square_factor", "warn_if_unstable"]
 
@@ -110,7 +112,7 @@ def largest_stable_step(solver: Solver, rate: complex, mu: float = 0.0) -> float
     To a thousandth of itself. 0 where the equation is not stable in mean square itself, NaN where
     the method's step is not linear.
     """
-    if not 2 * complex(rate).real + mu * mu < 0:
+    if not _mean_square_rate(solver, rate, mu) < 0:
         return 0.0
     scale = 1.0 / max(abs(rate), mu * mu)
 
@@ -133,27 +135,55 @@ def largest_stable_step(solver: Solver, rate: complex, mu: float = 0.0) -> float
     return low
 
 
-def warn_if_unstable(solver: Solver, sde: Equation, dt: float) -> None:
-    """Warn where the equation's linear part is known and a step of dt makes it unstable."""
-    if solver.needs or not hasattr(sde.sde, "linear_part"):
+def warn_if_unstable(
+    solver: Solver, sde: Equation, dt: float, t: Tensor, x: Tensor, steps: int
+) -> None:
+    """Warn where steps of dt are unstable on an equation whose solutions are not.
+
+    By the equation's linear part, where it tells one and the method's step is linear there; else by
+    drift and step linearized in a state x (1, D...) at t, see ``linearized.look``.
+    """
+    if transformed():
+        return  # no value can be read
+    known = not solver.needs and hasattr(sde.sde, "linear_part")
+    if known and not math.isnan(mean_square_factor(solver, -1.0, 0.0)):
+        alarm, where = _known_alarm(solver, sde, dt), "there"
+    else:
+        found = look(solver, sde, t, x, dt, steps)
+        alarm = None if found is None else (_text(found.rate) + " at x0", found.longest)
+        where = "there, by drift and step linearized at x0,"
+    if alarm is None:
         return
-    for part in _linear_parts(sde.sde):
-        rate, mu = part
-        if not 2 * rate.real + mu * mu < 0:
+    warnings.warn(
+        f"{solver.name!r} with steps of {abs(dt):.4g} is unstable on {sde.name} ({alarm[0]}), "
+        f"whose solutions are not: its longest stable step {where} is {alarm[1]:.4g}",
+        StabilityWarning,
+        stacklevel=4,
+    )
+
+
+def _known_alarm(solver: Solver, sde: Equation, dt: float) -> tuple[str, float] | None:
+    """The first unstable linear part in words, and its longest stable step."""
+    for rate, mu in _linear_parts(sde.sde):
+        given = f"{_text(rate)}, mu = {mu:.4g}" if mu else _text(rate)
+        rate = rate if dt > 0 else -rate
+        if sde.interpretation == "stratonovich" and "ito" in solver.interpretations:
+            rate += 0.5 * mu * mu  # the Ito form, which the test equation has
+        if not _mean_square_rate(solver, rate, mu) < 0:
             continue
-        if not mean_square_factor(solver, rate * dt, mu * math.sqrt(dt)) >= 1.0:
-            continue
-        longest = largest_stable_step(solver, rate, mu)
-        linear = f"lambda = {rate.real if rate.imag == 0 else rate:.4g}" + (
-            f", mu = {mu:.4g}" if mu else ""
-        )
-        warnings.warn(
-            f"{solver.name!r} with steps of {dt:.4g} is unstable on {sde.name} ({linear}), whose "
-            f"solutions are not: its longest stable step there is {longest:.4g}",
-            StabilityWarning,
-            stacklevel=4,
-        )
-        return
+        if mean_square_factor(solver, rate * abs(dt), mu * math.sqrt(abs(dt))) >= 1.0:
+            return given, largest_stable_step(solver, rate, mu)
+    return None
+
+
+def _text(rate: complex) -> str:
+    real = abs(rate.imag) <= 1e-3 * abs(rate)  # up to rounding, where differences gave it
+    return f"lambda = {rate.real if real else rate:.4g}"
+
+
+def _mean_square_rate(solver: Solver, rate: complex, mu: float) -> float:
+    """The exponent with which E |x|^2 goes, on the test equation in the solver's interpretation."""
+    return 2 * complex(rate).real + mu * mu * (1.0 if "ito" in solver.interpretations else 2.0)
 
 
 def _linear_parts(sde: Any) -> list[_Linear]:

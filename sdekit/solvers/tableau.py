@@ -27,8 +27,10 @@ def mixed_diffusion(sde: Equation, t: Tensor, x: Tensor) -> str:
     """The obstacle for methods that need g_i(t, x_i) of diagonal noise; "" where it is so."""
     if sde.deterministic or sde.noise_type != "diagonal" or not sde.mixes("diffusion", t, x):
         return ""
+    ito = sde.interpretation == "ito"
+    instead, general = ("euler_maruyama", "dri1") if ito else ("heun", "milstein_area")
     return (
         "of diagonal noise the diffusion's component i must depend on t and x_i alone, and that of "
-        f"{sde.name} mixes components: use 'euler_maruyama' or 'heun', or write the noise as "
-        "general, torch.diag_embed(g)"
+        f"{sde.name} mixes components: use {instead!r}, or write the noise as general, "
+        f"torch.diag_embed(g), for {general!r}"
     )

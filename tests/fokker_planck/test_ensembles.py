@@ -1,281 +1,248 @@
-"""Ensembles of fused paths against the density that the Fokker-Planck equation gives them.
+"""Fused paths of every method against the density that the Fokker-Planck equation gives them.
 
-The total variation between the two, on groups of cells, is at most what chance gives so many paths:
-the mean of that (de Moivre) plus four times 1 / (2 sqrt n), which chance exceeds with a probability
-below e^{-8} = 3e-4 (McDiarmid). The cells' error (order two) and that of the steps (order one) are
-below 3e-3, halves of that slack or less. Each ensemble must fail against a law that is wrong.
+``ensembles.check`` says how they are compared. A new solver needs no line here: it runs on the
+first of the ``LAWS`` that it takes of diagonal and of general noise, in each interpretation; on the
+first of all that it takes where it takes neither.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
+from fractions import Fraction
 
 import pytest
 import torch
 
 import sdekit as sk
 from sdekit.fokker_planck import fokker_planck
-from tests.fokker_planck.laws import edges, gaussian, vector
+from sdekit.solvers import SOLVERS, Equation
+from tests.fokker_planck.ensembles import (
+    Forced,
+    Law,
+    Mixing,
+    Multiplicative,
+    N,
+    Pendulum,
+    Scalar,
+    Swirl,
+    VanDerPol,
+    check,
+)
+from tests.fokker_planck.laws import edges, vector
 
-N = 200_000
+OU = sk.OU(1.3, 0.2, 0.7)
 
-
-class VanDerPol:
-    """Van der Pol's oscillator with additive noise in both components."""
-
-    noise_type = "additive"
-
-    def __init__(self, damping=1.0):
-        self.damping = damping
-
-    def drift(self, t, x):
-        q, v = x[:, 0], x[:, 1]
-        return torch.stack([v, self.damping * (1.0 - q * q) * v - q], 1)
-
-    def diffusion(self, t, x):
-        return 0.6
-
-
-class Swirl:
-    """A pitchfork that rotates, with general noise: two motions, mixed by the state."""
-
-    noise_type = "general"
-
-    def __init__(self, mix=1.0):
-        self.mix = mix
-
-    def drift(self, t, x):
-        a, b = x[:, 0], x[:, 1]
-        pull = 1.0 - a * a - b * b
-        return torch.stack([a * pull - b, b * pull + a], 1)
-
-    def diffusion(self, t, x):
-        a, b = x[:, 0], x[:, 1]
-        first = torch.stack([0.5 + 0.1 * torch.sin(b), 0.3 * self.mix * torch.cos(a)], 1)
-        second = torch.stack([torch.zeros_like(a), 0.4 + 0.05 * a], 1)
-        return torch.stack([first, second], 2)
-
-
-class Multiplicative:
-    """dx = (0.5 - x) dt + 0.6 sqrt(1 + x^2) o dW, in either sense."""
-
-    def __init__(self, interpretation):
-        self.interpretation = interpretation
-
-    def drift(self, t, x):
-        return 0.5 - x
-
-    def diffusion(self, t, x):
-        return 0.6 * torch.sqrt(1.0 + x * x)
-
-
-class Scalar:
-    """A pendulum pushed by one motion that drives both components; Stratonovich."""
-
-    noise_type = "scalar"
-    interpretation = "stratonovich"
-
-    def __init__(self, turn=2.0):
-        self.turn = turn
-
-    def drift(self, t, x):
-        a, b = x[:, 0], x[:, 1]
-        return torch.stack([self.turn * b - 0.2 * a, -self.turn * torch.sin(a) - 0.2 * b], 1)
-
-    def diffusion(self, t, x):
-        a, b = x[:, 0], x[:, 1]
-        return torch.stack([0.5 + 0.2 * torch.tanh(b), 0.5 - 0.2 * torch.tanh(a)], 1)
-
-
-class Forced:
-    """A double well tilted to and fro, with noise that swells: coefficients of time."""
-
-    noise_type = "additive"
-
-    def __init__(self, tilt=1.0):
-        self.tilt = tilt
-
-    def drift(self, t, x):
-        return x - x**3 + self.tilt * torch.sin(4.0 * t)
-
-    def diffusion(self, t, x):
-        return 0.7 + 0.2 * torch.cos(3.0 * t)
-
-
-class Pendulum:
-    """Underdamped: noise in the velocity alone."""
-
-    noise_type = "additive"
-
-    def __init__(self, gravity=1.0):
-        self.gravity = gravity
-
-    def drift(self, t, x):
-        q, v = x[:, 0], x[:, 1]
-        return torch.stack([v, -self.gravity * torch.sin(q) - 0.5 * v], 1)
-
-    def diffusion(self, t, x):
-        return torch.tensor([0.0, 0.8], dtype=x.dtype)
-
-
-def check(sde, wrong, mean, std, grid, times, *, steps, bins, method="euler_maruyama", walls="far"):
-    """The ensemble is that of ``sde``, within the bound, and not that of ``wrong``.
-
-    Both start normal, with independent components of ``std`` around ``mean``.
-    """
-    mean, std = vector(*mean), vector(*std)
-    p0 = gaussian(mean, std.square().diag())
-    z = sk.Brownian().prior_sample((N, len(mean)), seed=77, dtype=torch.float32)
-    sol = sk.solve(
-        sde,
-        mean.float() + std.float() * z,
-        t1=times[-1],
-        steps=steps,
-        method=method,
-        save_at=times,
-        seed=8,
-        fuse=True,
-    )
-    density = fokker_planck(sde, p0, grid, times, tolerance=1e-3, boundary=walls)
-    found, bound = density.total_variation(sol.x, bins), density.total_variation_bound(N, bins=bins)
-    assert torch.all(found < bound), (found, bound)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a coarse scheme, for a law that is wrong
-        other = fokker_planck(
-            wrong, p0, grid, times, tolerance=1e-2, scheme="linear", boundary=walls
-        )
-    assert float(other.total_variation(sol.x, bins)[-1]) > 1.5 * float(bound[-1])
-
-
-# Equation, one that is wrong, start, grid, times, and how the paths are simulated.
-ONE = {
-    "OU": (
-        sk.OU(1.3, 0.2, 0.7),
-        sk.OU(1.3, 0.2, 0.67),
-        [-1.0],
-        [0.1],
-        edges(-3.0, 2.6, 160),
-        [0.25, 1.0],
-        dict(steps=800, bins=80),
-    ),
-    "double well": (
-        sk.DoubleWell(1.0, 0.5),
-        sk.DoubleWell(1.05, 0.5),
-        [0.3],
-        [0.1],
-        edges(-2.5, 2.5, 160),
-        [0.1, 1.5],
-        dict(steps=1500, bins=80),
-    ),
-    "geometric Brownian motion": (
-        sk.GBM(0.1, 0.4),
-        sk.GBM(0.1, 0.42),
-        [1.0],
-        [0.1],
-        edges(math.log(0.1), math.log(10.0), 160).exp(),
-        [0.4, 1.0],
-        dict(steps=500, bins=80),
-    ),
-    "Ito": (
-        Multiplicative("ito"),
-        Multiplicative("stratonovich"),
-        [0.2],
-        [0.1],
-        edges(-6.0, 8.0, 320),
-        [0.3, 1.0],
-        dict(steps=600, bins=80),
-    ),
-    "Stratonovich": (
-        Multiplicative("stratonovich"),
-        Multiplicative("ito"),
-        [0.2],
-        [0.1],
-        edges(-7.0, 10.0, 320),
-        [0.3, 1.0],
-        dict(steps=300, bins=80, method="heun"),
-    ),
-    "CIR": (
-        sk.CIR(1.5, 0.6, 0.8),
-        sk.CIR(1.5, 0.6, 0.84),
-        [0.9],
-        [0.1],
-        edges(0.0, 4.0, 160),
-        [0.3, 1.0],
-        dict(steps=1000, bins=80, walls=("reflecting", "far")),
-    ),
-    "forced double well": (
+LAWS = {
+    "forced double well": Law(
         Forced(),
         Forced(0.9),
-        [0.1],
-        [0.1],
+        (0.1,),
+        (0.1,),
         edges(-3.2, 3.2, 160),
-        [0.3, 1.2],
-        dict(steps=1000, bins=80),
+        (0.3, 1.2),
+        steps=1000,
     ),
-}
-
-
-@pytest.mark.parametrize("name", ONE)
-def test_one_dimension(name):
-    *arguments, options = ONE[name]
-    check(*arguments, **options)
-
-
-TWO = {
-    "Van der Pol": (
+    "double well": Law(
+        sk.DoubleWell(1.0, 0.5),
+        sk.DoubleWell(1.1, 0.5),
+        (0.3,),
+        (0.1,),
+        edges(-2.5, 2.5, 160),
+        (0.1, 1.5),
+        steps=1500,
+    ),
+    "OU": Law(
+        OU,
+        sk.OU(1.3, 0.2, 0.67),
+        (-1.0,),
+        (0.1,),
+        edges(-3.0, 2.6, 160),
+        (0.25, 1.0),
+        steps=800,
+    ),
+    "Ito": Law(
+        Multiplicative("ito"),
+        Multiplicative("stratonovich"),
+        (0.2,),
+        (0.1,),
+        edges(-6.0, 8.0, 320),
+        (0.3, 1.0),
+        steps=600,
+    ),
+    "geometric Brownian motion": Law(
+        sk.GBM(0.1, 0.4),
+        sk.GBM(0.1, 0.42),
+        (1.0,),
+        (0.1,),
+        edges(math.log(0.1), math.log(10.0), 160).exp(),
+        (0.4, 1.0),
+        steps=500,
+    ),
+    "CIR": Law(
+        sk.CIR(1.5, 0.6, 0.8),
+        sk.CIR(1.5, 0.6, 0.84),
+        (0.9,),
+        (0.1,),
+        edges(0.0, 4.0, 160),
+        (0.3, 1.0),
+        steps=1000,
+        walls=("reflecting", "far"),
+    ),
+    "Stratonovich": Law(
+        Multiplicative("stratonovich"),
+        Multiplicative("ito"),
+        (0.2,),
+        (0.1,),
+        edges(-7.0, 10.0, 320),
+        (0.3, 1.0),
+        steps=300,
+    ),
+    "Van der Pol": Law(
         VanDerPol(0.5),
         VanDerPol(0.6),
-        [1.0, 0.0],
-        [0.3, 0.3],
+        (1.0, 0.0),
+        (0.3, 0.3),
         (edges(-4.8, 4.8, 80), edges(-5.5, 5.5, 90)),
-        [0.5, 1.5],
-        dict(steps=1000, bins=20),
+        (0.5, 1.5),
+        steps=1000,
+        bins=20,
     ),
-    "general noise": (
+    "general noise": Law(
         Swirl(),
         Swirl(0.7),
-        [0.8, 0.0],
-        [0.3, 0.3],
+        (0.8, 0.0),
+        (0.3, 0.3),
         (edges(-2.8, 2.8, 90), edges(-2.8, 2.8, 90)),
-        [0.5, 1.0],
-        dict(steps=500, bins=20),
+        (0.5, 1.0),
+        steps=500,
+        bins=20,
     ),
-    "Heston": (
-        sk.Heston(0.03, 2.0, 0.09, 0.4, -0.7),
-        sk.Heston(0.03, 2.0, 0.09, 0.4, -0.6),
-        [0.0, 0.14],
-        [0.1, 0.025],
-        (edges(-3.0, 2.0, 90), edges(0.0, 0.7, 80)),
-        [1.0],
-        dict(steps=500, bins=20, walls=("far", ("reflecting", "far"))),
+    "general noise, Stratonovich": Law(
+        Mixing(),
+        Mixing(0.7),
+        (0.8, 0.0),
+        (0.3, 0.3),
+        (edges(-2.8, 2.8, 90), edges(-2.8, 2.8, 90)),
+        (1.0,),
+        steps=300,
+        bins=20,
     ),
-    "scalar noise, Stratonovich": (
+    "scalar noise, Stratonovich": Law(
         Scalar(),
         Scalar(2.2),
-        [0.6, -0.2],
-        [0.4, 0.4],
+        (0.6, -0.2),
+        (0.4, 0.4),
         (edges(-3.7, 3.7, 120), edges(-3.8, 3.8, 120)),
-        [0.5],
-        dict(steps=200, bins=20, method="heun"),
+        (0.5,),
+        steps=200,
+        bins=20,
     ),
-    "no noise in the position": (
+    "Heston": Law(
+        sk.Heston(0.03, 2.0, 0.09, 0.4, -0.7),
+        sk.Heston(0.03, 2.0, 0.09, 0.4, -0.6),
+        (0.0, 0.14),
+        (0.1, 0.025),
+        (edges(-3.0, 2.0, 90), edges(0.0, 0.7, 80)),
+        (1.0,),
+        steps=500,
+        bins=20,
+        walls=("far", ("reflecting", "far")),
+    ),
+    "no noise in the position": Law(
         Pendulum(),
         Pendulum(1.15),
-        [0.5, 0.0],
-        [0.3, 0.3],
+        (0.5, 0.0),
+        (0.3, 0.3),
         (edges(-5.0, 5.5, 100), edges(-4.5, 4.5, 100)),
-        [0.5, 2.0],
-        dict(steps=1000, bins=20),
+        (0.5, 2.0),
+        steps=1000,
+        bins=20,
+    ),
+    "underdamped Langevin": Law(
+        sk.UnderdampedLangevin(force=torch.sin, friction=0.8, temperature=0.4),
+        sk.UnderdampedLangevin(force=torch.sin, friction=0.8, temperature=0.48),
+        (0.5, 0.0),
+        (0.3, 0.3),
+        (edges(-5.0, 6.0, 100), edges(-4.0, 4.0, 90)),
+        (0.5, 2.0),
+        steps=1000,
+        bins=20,
+    ),
+    "matrix OU": Law(
+        sk.MatrixOU([[1.0, 0.3], [-0.2, 0.8]], 0.0, [[0.5, 0.1], [0.1, 0.4]]),
+        sk.MatrixOU([[1.0, 0.3], [-0.2, 0.8]], 0.0, [[0.5, 0.0], [0.1, 0.4]]),
+        (0.8, 0.0),
+        (0.3, 0.3),
+        (edges(-2.4, 2.8, 80), edges(-2.4, 2.8, 80)),
+        (1.0,),
+        steps=300,
+        bins=20,
+        fuse=None,  # the doublings of exact are as many as the step is long: no kernel does
+    ),
+    "probability flow": Law(
+        sk.ProbabilityFlow(OU, sk.score.Gaussian([-0.8], [0.2], OU)),
+        sk.OU(1.3, 0.2, 0.67),
+        (-0.8,),
+        (0.2,),
+        edges(-3.0, 2.6, 160),
+        (0.3, 1.0),
+        steps=1000,
+        density_of=OU,
     ),
 }
 
 
-@pytest.mark.parametrize("name", TWO)
+def takes(solver, law):
+    equation, x = Equation(law.sde), torch.tensor([law.mean, law.mean]) + 0.1
+    return solver.takes(equation) and not solver.obstacle(equation, torch.zeros(()), x)
+
+
+def kind(law):
+    """Noise and interpretation."""
+    equation = Equation(law.sde)
+    return ("none" if equation.deterministic else equation.noise_type), equation.interpretation
+
+
+def laws_of(solver):
+    """The names of the laws that a method runs on."""
+    fits = [name for name, law in LAWS.items() if takes(solver, law)]
+    rich = [name for name in fits if kind(LAWS[name])[0] in ("diagonal", "general")]
+    first = {}
+    for name in rich or fits[:1]:
+        first.setdefault(kind(LAWS[name]), name)
+    return set(first.values())
+
+
+def rows():
+    """(law, method) in the order of the laws; each law has the first method that takes it."""
+    own = {solver: laws_of(solver) for solver in SOLVERS.values()}
+    for name, law in LAWS.items():
+        fits = [solver for solver in SOLVERS.values() if takes(solver, law)]
+        yield from ((name, s.name) for s in fits if s is fits[0] or name in own[s])
+
+
+def steps_for(law, solver):
+    """4 N^{1/p} of them for weak order p, where the law says N for order 1; its times on the grid.
+
+    The exact law's are those between the times that are compared.
+    """
+    equation = Equation(law.sde)
+    order = solver.weak_order.get(equation.noise_type, solver.ode_order)
+    order = solver.ode_order if equation.deterministic else order
+    shares = (Fraction(t / law.times[-1]).limit_denominator(100) for t in law.times)
+    each = math.lcm(*(share.denominator for share in shares))
+    wanted = law.steps if order == 1 else 4 * law.steps ** (1 / order)
+    return each if math.isinf(order) else each * math.ceil(wanted / each)
+
+
+@pytest.mark.parametrize(("name", "method"), list(rows()))
 @pytest.mark.filterwarnings("ignore:the noise is nearly along one line")
-def test_two_dimensions(name):
-    *arguments, options = TWO[name]
-    check(*arguments, **options)
+def test_ensemble(name, method):
+    check(LAWS[name], method, steps_for(LAWS[name], SOLVERS[method]))
+
+
+def test_every_method_has_an_ensemble():
+    assert {method for _, method in rows()} == set(SOLVERS)
 
 
 def test_paths_that_are_stopped_are_the_mass_that_is_absorbed():

@@ -8,8 +8,10 @@ from functools import reduce
 import pytest
 import torch
 
+from sdekit.convergence import strong_error
 from sdekit.noise.brownian import Brownian
-from sdekit.noise.increment import Increment, join
+from sdekit.noise.increment import STREAMS, Increment, draw_shape, join, split
+from sdekit.solvers import SOLVERS, Solver
 
 N = 100_000
 DRAWS = ("dw", "h", "area")
@@ -126,3 +128,60 @@ def test_other_draws():
     assert covers(step.z[:, 0] * step.dw[:, 0], 0.0)
     assert step.h is None
     assert step.area is None
+
+
+NAMES = {"space_time": "h", "space_time_time": "k", "free": "z", "chance": "u", "levy": "area"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_noise_that_was_not_drawn_is_asked_for_by_name(name):
+    draw = NAMES[name]
+    bare = path((3, 2)).over(0, 0.1, ("dw",))
+    with pytest.raises(ValueError, match=f"has no '{draw}', only 'dw': let the solver have"):
+        getattr(bare, name)
+    whole = path((3, 2)).over(0, 0.1, tuple(STREAMS))
+    assert getattr(whole, name) is getattr(whole, draw)
+
+
+def test_areas_go_with_what_they_are_made_of():
+    with pytest.raises(ValueError, match=r"'h' where they have 'area'.*'dw', 'h', 'area'"):
+        path((3, 2)).over(0, 0.1, ("dw", "area"))
+    with pytest.raises(ValueError, match=r"between the M Brownian motions.*has the shape \('B',\)"):
+        path((3,)).over(0, 0.1, DRAWS)
+    with pytest.raises(ValueError, match=r"has the shape \('B', 2, 3\): give the equation general"):
+        draw_shape("area", (2, 3))
+    with pytest.raises(ValueError, match=r"unknown draw 'levi'"):
+        path((3, 2)).over(0, 0.1, ("dw", "levi"))
+    with pytest.raises(ValueError, match=r"draws must have 'dw'.*write \('dw', 'h'\)"):
+        Increment.of(("h",), (torch.zeros(3),), 0.1, 0.3)
+
+
+def test_steps_without_areas_are_not_split():
+    bare = path((3, 2)).over(0, 0.1, ("dw",))
+    with pytest.raises(ValueError, match="has no 'h', only 'dw'"):
+        split(bare, 0.05, (bare.dw, bare.dw))
+    beside = [path((3, 2)).over(k, 0.1, ("dw", "k")) for k in range(2)]
+    with pytest.raises(ValueError, match="has no 'h', only 'dw', 'k'"):
+        join(*beside)
+
+
+def test_a_solver_that_asks_for_more_than_it_draws_is_told():
+    class Careless(Solver):
+        name, interpretations, draws = "careless", ("stratonovich",), ("dw",)
+        strong_order = weak_order = SOLVERS["milstein_area"].weak_order
+        drift_evaluations = diffusion_evaluations = 1
+
+        def step(self, sde, t, t_next, dt, x, w, *carried):
+            return x + w.levy.sum((1, 2))[:, None]
+
+    class Pair:
+        noise_type, interpretation = "general", "stratonovich"
+
+        def drift(self, t, x):
+            return -x
+
+        def diffusion(self, t, x):
+            return torch.stack([x, x.flip(1)], -1)
+
+    with pytest.raises(ValueError, match=r"has no 'area', only 'dw': .* 'area' and 'h'"):
+        strong_error(Pair(), torch.ones(1, 2), Careless(), steps=(2, 4), paths=4, batches=2)

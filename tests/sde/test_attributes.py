@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdekit.sde import CIR, GBM, OU, Heston, MatrixOU, nonnegative_mask
+from sdekit.sde import CIR, GBM, OU, Heston, MatrixOU, nonnegative_mask, to_ito, to_stratonovich
 
 DOUBLE = torch.float64
 
@@ -56,3 +56,20 @@ def test_linear_parts_carry_gradients():
     mu = torch.tensor(0.1, requires_grad=True)
     GBM(mu, 0.2).linear_part()[0].backward()
     assert mu.grad.item() == 1.0
+
+
+def test_linear_parts_of_the_other_form():
+    """dx = mu x dt + s x dW is dx = (mu - s^2 / 2) x dt + s x o dW; of CIR only the level moves."""
+    rate, noise = to_stratonovich(GBM(0.1, [0.2, 2.0])).linear_part()
+    assert rate.tolist() == pytest.approx([0.08, -1.9])
+    assert noise.tolist() == [0.2, 2.0]
+    assert to_stratonovich(CIR(1.5)).linear_part()[0].item() == -1.5
+    assert to_stratonovich(OU(2.0)).linear_part()[0].item() == -2.0
+    told = Plain(
+        drift=lambda t, x: x,
+        diffusion=lambda t, x: x,
+        interpretation="stratonovich",
+        linear_part=lambda: (torch.tensor(-3.0), torch.tensor(2.0)),
+    )
+    assert to_ito(told).linear_part()[0].item() == -1.0
+    assert not hasattr(to_stratonovich(Heston()), "linear_part")

@@ -8,6 +8,9 @@ from scipy.integrate import solve_ivp
 from scipy.stats import lognorm
 
 from sdekit.sde import GBM, DoubleWell
+from sdekit.solve.trajectory import trace_transition
+from sdekit.solve.transition import Transition
+from sdekit.solvers import SOLVERS, Equation
 
 DOUBLE = torch.float64
 
@@ -91,3 +94,18 @@ def test_double_well_balances_in_its_stationary_law():
     assert sde.potential(torch.tensor([0.0, 1.0, -1.0])).tolist() == [1.5, 0.0, 0.0]
     with pytest.raises(ValueError, match="temperature must be above 0"):
         DoubleWell(temperature=0.0)
+
+
+def test_which_values_of_parameters_are_one_kernel():
+    """A tensor's value never makes another; a number does where it is folded into the form."""
+
+    def kernel(mu, sigma=0.3):
+        x, t = torch.ones(5, 1), torch.zeros(())
+        transition = Transition(Equation(GBM(mu, sigma)), SOLVERS["sriw1"], {}, None)
+        return trace_transition(transition, (x,), t, None).key
+
+    tensors = {kernel(torch.tensor(mu), torch.tensor(0.3)) for mu in (0.7, 0.0, 1.0, 4 / 3)}
+    assert len(tensors) == 1
+    assert kernel(0.7) == kernel(0.2) == kernel(-5.0)
+    assert kernel(0.7) != kernel(1.0)
+    assert kernel(0.7) != kernel(0.0)

@@ -9,6 +9,7 @@ sum_j (D G_j) G_j, which is written out here, so that no derivative of the libra
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from types import SimpleNamespace
 
 import torch
@@ -18,63 +19,91 @@ HIDDEN = 4
 VARIATION, DRIFT = 0.55, 0.4
 
 
+@lru_cache
+def drawn(seeds, step, *shape):
+    """Normals for each of the fields, (F, *shape)."""
+    return torch.stack([normal(shape, seed=s, step=step, dtype=torch.float64) for s in seeds])
+
+
 class Network:
-    """A random function of (t, x) from (B, D) to (B, *shape); steady: not of t."""
+    """A random function of (t, x) from (B, D) to (B, *shape); steady: not of t.
 
-    def __init__(self, inputs, shape, seed, size, around=0.0, steady=False):
+    seeds: of one field, or of F: then sample i is given to field i mod F.
+    """
+
+    def __init__(self, inputs, shape, seeds, size, around=0.0, steady=False):
         outputs = math.prod(shape)
-        z = iter(range(9))
-
-        def draw(*shape):
-            return normal(shape, seed=seed, step=next(z), dtype=torch.float64)
 
         weights = {
-            "a": draw(HIDDEN, 2 * inputs) / (2 * inputs) ** 0.5,
-            "b": draw(1, HIDDEN)[0],
-            "c": draw(1, HIDDEN)[0] * (0.0 if steady else 1.0),
-            "out": draw(outputs, HIDDEN) * (size / HIDDEN**0.5),
+            "a": drawn(seeds, 0, HIDDEN, 2 * inputs) / (2 * inputs) ** 0.5,
+            "b": drawn(seeds, 1, 1, HIDDEN)[:, 0],
+            "c": drawn(seeds, 2, 1, HIDDEN)[:, 0] * (0.0 if steady else 1.0),
+            "out": drawn(seeds, 3, outputs, HIDDEN) * (size / HIDDEN**0.5),
             "offset": torch.as_tensor(around).expand(shape).flatten().double(),
         }
-        self.shape = shape
+        self.shape, self.fields = shape, len(seeds)
         # Made here for both types: a tensor that is converted while a step is traced is no number.
         self.weights = {
             dtype: SimpleNamespace(**{name: v.to(dtype) for name, v in weights.items()})
             for dtype in (torch.float32, torch.float64)
         }
 
+    def times(self, matrices, v):
+        """Each sample's matrix, of its own field, times v (B, ...)."""
+        if self.fields == 1:
+            return v @ matrices[0].T
+        made = torch.bmm(v.view(-1, self.fields, v.shape[1]).transpose(0, 1), matrices.mT)
+        return made.transpose(0, 1).flatten(0, 1)
+
+    def own(self, values, v):
+        """What belongs to each sample's field, of shape (B, ...) or (1, ...)."""
+        return values if self.fields == 1 else values.repeat(len(v) // self.fields, 1)
+
     def hidden(self, t, x):
         w = self.weights[x.dtype]
-        return torch.tanh(torch.cat([x.sin(), x.cos()], 1) @ w.a.T + w.b + w.c * t)
+        inner = self.times(w.a, torch.cat([x.sin(), x.cos()], 1))
+        return torch.tanh(inner + self.own(w.b, x) + self.own(w.c, x) * t)
 
     def __call__(self, t, x):
         w = self.weights[x.dtype]
-        return (self.hidden(t, x) @ w.out.T + w.offset).reshape(-1, *self.shape)
+        return (self.times(w.out, self.hidden(t, x)) + w.offset).reshape(-1, *self.shape)
 
     def along(self, t, x, v, time=0.0):
         """The derivative in direction v (B, D) of x and ``time`` of t."""
         w = self.weights[x.dtype]
-        inner = torch.cat([x.cos() * v, -x.sin() * v], 1) @ w.a.T + w.c * time
-        return (((1 - self.hidden(t, x) ** 2) * inner) @ w.out.T).reshape(-1, *self.shape)
+        inner = self.times(w.a, torch.cat([x.cos() * v, -x.sin() * v], 1))
+        inner = inner + self.own(w.c, x) * time
+        made = self.times(w.out, (1 - self.hidden(t, x) ** 2) * inner)
+        return made.reshape(-1, *self.shape)
 
 
 class RandomField:
     """Drift and diffusion of D components and, of general noise, M Brownian motions.
 
-    additive: a function of time. diagonal: component i a function of t and x_i. apart: so is
-    everything, for methods that need it of the drift, whose Ito form has derivatives of G.
+    additive: a function of time. diagonal: component i a function of t and x_i; mixed: of all x.
+    apart: so is everything, for methods that need it of the drift, whose Ito form has derivatives
+    of G. seeds: of one field, or of several, each for its share of the samples.
     """
 
     def __init__(
-        self, noise_type, interpretation="ito", d=2, m=2, steady=False, apart=False, seed=11
+        self,
+        noise_type,
+        interpretation="ito",
+        d=2,
+        m=2,
+        steady=False,
+        apart=False,
+        mixed=False,
+        seeds=(11,),
     ):
         self.noise_type, self.interpretation, self.d, self.m = noise_type, interpretation, d, m
-        self.steady, self.apart = steady, apart
+        self.steady, self.apart, self.mixed, self.seeds = steady, apart, mixed, seeds
 
         def drift(inputs, shape, k):
-            return Network(inputs, shape, seed + k, DRIFT, steady=steady)
+            return Network(inputs, shape, tuple(s + k for s in seeds), DRIFT, steady=steady)
 
         def noise(inputs, shape, k, around=0.8):
-            return Network(inputs, shape, seed + k, VARIATION, around, steady)
+            return Network(inputs, shape, tuple(s + k for s in seeds), VARIATION, around, steady)
 
         self.f = [drift(1, (1,), 20 + i) for i in range(d)] if apart else drift(d, (d,), 1)
         around = 0.8 * torch.eye(max(d, m))[:d, :m]
@@ -82,7 +111,7 @@ class RandomField:
             self.g = [noise(1, (1, m), 4 + i, around[i]) for i in range(d)]
         elif noise_type == "general":
             self.g = noise(d, (d, m), 2, around)
-        elif noise_type == "diagonal" or apart:
+        elif (noise_type == "diagonal" and not mixed) or apart:
             self.g = [noise(1, (1,), 4 + i) for i in range(d)]
         else:
             self.g = noise(d, (d,), 3)
@@ -102,6 +131,9 @@ class RandomField:
     def correction(self, t, x):
         """Ito drift minus Stratonovich drift."""
         g = self.diffusion(t, x)
+        if self.mixed:  # of g_i e_i along itself, not along all of g
+            columns = range(self.d)
+            return 0.5 * sum(self.column_along(t, x, j, self.column(t, x, j)) for j in columns)
         if self.noise_type != "general":
             return 0.5 * self.noise_along(t, x, g.expand(x.shape))
         columns = range(g.shape[-1])
@@ -134,6 +166,21 @@ class RandomField:
         if self.noise_type == "general":
             return g[..., j]
         return g if self.noise_type == "scalar" else g.expand(x.shape) * torch.eye(self.d).to(x)[j]
+
+
+class Embedded:
+    """A mixed field as general noise, diag(g): its reference needs the path's Levy area."""
+
+    noise_type = "general"
+
+    def __init__(self, field):
+        self.field = field
+
+    def __getattr__(self, name):
+        return getattr(self.field, name)
+
+    def diffusion(self, t, x):
+        return torch.diag_embed(self.field.diffusion(t, x))
 
 
 def _apply(network, t, x):

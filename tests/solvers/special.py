@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdekit import CIR, GBM, OU, Heston, Langevin, MatrixOU, UnderdampedLangevin
+from sdekit import (
+    CIR,
+    GBM,
+    OU,
+    Heston,
+    Langevin,
+    MatrixOU,
+    UnderdampedLangevin,
+    to_stratonovich,
+)
 from sdekit.convergence import Gaussian, Grid, Periodic
 
 F64 = torch.float64
@@ -21,8 +30,9 @@ class Special(NamedTuple):
     """An equation, where its paths start, and how its errors are measured.
 
     reference: a function of the path's whole ``Increment``, or the name of a method that is run on
-    a grid ``refine`` times finer; None where no paths are compared. grid, test: for expectations;
-    None where there are none. one_kernel: whether a whole trajectory can be one.
+    a grid ``refine`` times finer; None where no paths are compared. paths, steps: of that. grid,
+    test: for expectations; None where there are none. one_kernel: whether a whole trajectory can
+    be one.
     """
 
     name: str
@@ -33,6 +43,7 @@ class Special(NamedTuple):
     grid: Grid | None = None
     test: Callable[[Tensor], Tensor] | None = None
     paths: int = 2048
+    steps: tuple[int, ...] = (4, 8, 16, 32, 64)
     nodes: int = 6
     weak_steps: tuple[int, ...] = (4, 8, 16, 32, 64)
     weak_t1: float = 1.0
@@ -54,6 +65,26 @@ class ScalarGBM:
     def exact(self, s, t, x, dw):
         rate = (self.mu - 0.5 * self.sigma**2) * (t - s)
         return x * torch.exp(rate + self.sigma * dw)[:, None]
+
+
+class StratonovichForm:
+    """An equation's other form, with its solution."""
+
+    interpretation = "stratonovich"
+
+    def __init__(self, sde):
+        form = to_stratonovich(sde)
+        self.noise_type, self.exact = sde.noise_type, sde.exact
+        self.drift, self.diffusion = form.drift, form.diffusion
+
+
+class ScalarCIR:
+    """CIR of one Brownian motion for all components."""
+
+    noise_type, nonnegative = "scalar", ...
+
+    def __init__(self, sde):
+        self.drift, self.diffusion = sde.drift, sde.diffusion
 
 
 def force(q):
@@ -104,12 +135,17 @@ NOISE = torch.tensor([[0.6, 0.2], [-0.3, 0.5]], dtype=F64)
 # second, where the grid wants to see smooth functions. The first is loud enough for order 1/2.
 LOUD, QUIET = CIR(kappa=1.0, theta=1.0, xi=0.6), CIR(kappa=1.5, theta=1.0, xi=0.3)
 STOCHASTIC_VOLATILITY = Heston(rate=0.1, kappa=1.5, theta=0.4, xi=0.2, rho=-0.6)
+SQUARE_ROOTS = (16, 32, 64, 128, 256)  # coarser steps see order 0.65 of Euler's methods
 ONE, TWO = Grid(Gaussian(4)), Grid(Gaussian(4), Gaussian(4))
 
 SPECIAL = (
     Special("OU", OU(1.2, 0.3, 0.7), row(1.0), "sra1", 8, ONE, powers),
     Special("GBM", GBM(0.3, 0.5), row(1.0), geometric, 1, ONE, powers),
     Special("scalar GBM", ScalarGBM(), row(1.0), geometric, 1, ONE, powers),
+    *(
+        Special(f"{name}, Stratonovich", StratonovichForm(sde), row(1.0), geometric, 1, ONE, powers)
+        for name, sde in (("GBM", GBM(0.3, 0.5)), ("scalar GBM", ScalarGBM()))
+    ),
     # Its matrix exponential takes as many doublings as the step is long: no kernel does.
     Special(
         "matrix OU",
@@ -117,6 +153,16 @@ SPECIAL = (
         row(1.0, -1.0),
         "euler_maruyama",
         64,
+        TWO,
+        powers,
+        one_kernel=False,
+    ),
+    Special(
+        "matrix OU, Stratonovich",
+        StratonovichForm(MatrixOU(MATRIX, 0.2, NOISE)),
+        row(1.0, -1.0),
+        "heun",
+        16,
         TWO,
         powers,
         one_kernel=False,
@@ -135,7 +181,25 @@ SPECIAL = (
         weak_steps=(2, 4, 8, 16, 32),
         weak_t1=0.5,
     ),
-    Special("CIR", LOUD, row(1.1), "milstein", 16),
+    Special("CIR", LOUD, row(1.1), "milstein", 16, paths=1024, steps=SQUARE_ROOTS),
+    Special(
+        "scalar CIR",
+        ScalarCIR(LOUD),
+        row(1.1, 0.8),
+        "milstein",
+        4,
+        paths=1024,
+        steps=SQUARE_ROOTS,
+    ),
+    Special(
+        "quiet scalar CIR",
+        ScalarCIR(QUIET),
+        row(1.1, 0.8),
+        None,
+        1,
+        Grid(Gaussian(10, 1.0, 0.1), Gaussian(10, 1.0, 0.1)),
+        variance_waves,
+    ),
     Special("quiet CIR", QUIET, row(1.1), None, 1, Grid(Gaussian(10, 1.0, 0.1)), variance_waves),
     Special(
         "Heston",

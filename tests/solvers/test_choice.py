@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -55,6 +57,74 @@ def test_auto_passes_over_methods_whose_promise_needs_more():
     solver, why = took(Law("diagonal", mixed=True))
     assert solver.strong_order["diagonal"] == 0.5
     assert "mixes components" in why
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("interpretation", ["ito", "stratonovich"])
+def test_mixed_diagonal_noise_has_the_order_of_noise_that_does_not_commute(interpretation, mixed):
+    """g_i(x_j): the columns g_i e_i do not commute, so Heun's method has order 1/2."""
+    sde = Law("diagonal", interpretation, mixed=mixed)
+    solver, why = took(sde)
+    strong = 0.5 if mixed else 1.5 if interpretation == "ito" else 1.0
+    assert f"of strong order {strong:g} and" in why
+    assert ("diagonal noise that mixes components, of" in why) == mixed
+    equation = Equation(sde)
+    for other in SOLVERS.values():
+        if not other.needs and other.takes(equation) and not other.obstacle(equation, T, X):
+            declared = other.strong_order["diagonal"]
+            assert other.orders_on(equation, mixed)[0] == (0.5 if mixed else declared)
+    assert solver.orders_on(equation, mixed)[0] == strong
+
+
+@pytest.mark.parametrize("interpretation", ["ito", "stratonovich"])
+def test_what_is_advised_for_mixed_diagonal_noise_takes_the_equation(interpretation):
+    sde = Law("diagonal", interpretation, mixed=True)
+    with pytest.raises(ValueError, match=r"mixes components: use '") as caught:
+        sk.solve(sde, X, steps=4, method="milstein")
+    named = re.search(r"use '(\w+)', or write .*diag_embed\(g\), for '(\w+)'", str(caught.value))
+    for name, noise in zip(named.groups(), ("diagonal", "general"), strict=True):
+        assert SOLVERS[name].takes(Equation(Law(noise, interpretation)))
+
+
+@pytest.mark.parametrize(
+    ("sde", "x0", "whole", "parts"),
+    [
+        (sk.CIR(1.0, 0.5, 0.9), X, "andersen_qe", "andersen_qe"),
+        (sk.Heston(xi=0.9), X, "andersen_qe", "andersen_qe"),
+        (sk.Heston(xi=0.0), X, "full_truncation", "full_truncation"),
+        (sk.UnderdampedLangevin(lambda q: q**2), X[:, :, None], "quicsort", "baoab"),
+    ],
+    ids=["CIR", "Heston", "Heston without noise in v", "underdamped"],
+)
+def test_auto_takes_what_keeps_what_the_equation_declares(sde, x0, whole, parts):
+    sol = sk.solve(sde, x0, steps=4, method="auto")
+    assert sol.stats.method == whole
+    assert "it is made for" in sol.stats.reason
+    assert sk.solve(sde, x0, steps=4, method="auto", save_at=[0.3, 1.0]).stats.method == parts
+    many = sk.solve(sde, x0[:1].expand(2000, *x0.shape[1:]), t1=4.0, steps=8, method="auto").x
+    if getattr(sde, "nonnegative", ()):
+        assert float(many[:, -1].min()) >= 0.0
+
+
+def test_auto_keeps_the_components_that_any_equation_declares():
+    sde = Law("diagonal")
+    sde.nonnegative = (1,)
+    assert took(sde)[0].name == "full_truncation"
+    other = Law("diagonal", "stratonovich")
+    other.nonnegative = (1,)
+    solver, why = took(other)
+    assert solver.name == "milstein"
+    assert "no method for this form keeps its components at zero or above" in why
+
+
+def test_auto_looks_whether_an_equation_is_the_one_that_its_names_say():
+    """force, friction, temperature and mass of another equation make it no Langevin dynamics."""
+    sde, x = Law("additive"), X[:, :, None]
+    sde.force, sde.friction, sde.temperature, sde.mass = torch.neg, 1.0, 1.0, 1.0
+    assert took(sde, x)[0].name == "sra1"
+    for method in ("baoab", "quicsort"):
+        with pytest.raises(ValueError, match=r"it must be dq = v dt.*use 'sra1'"):
+            sk.solve(sde, x, steps=4, method=method)
 
 
 def test_auto_for_equations_without_noise():

@@ -260,6 +260,42 @@ def test_implicit_euler_solves_its_equation(stiffness):
     assert float(residual[fits].abs().max()) < 1e-12
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("power", [3, 5])
+def test_implicit_euler_solves_its_equation_from_large_states(power, dtype):
+    """x_next + dt x_next^p = x from x = 1 .. 10^6; eight Newton steps alone end at 40 for x = 10^3,
+    where the root is 21.4."""
+    sde = Law(lambda t, x: -(x**power), lambda t, x: torch.zeros_like(x))
+    x = torch.tensor([[1.0], [10.0], [100.0], [1e3], [-1e4], [1e6]], dtype=dtype)
+    sol = sk.solve(sde, x, t1=0.1, steps=1, method="implicit_euler", fuse=False)
+    assert bool((sol.status == 0).all())
+    residual = sol.x + 0.1 * sol.x**power - x
+    # Rounding of y is p times that of dt y^p; both are summed.
+    assert bool((residual.abs() <= (power + 3) * torch.finfo(dtype).eps * x.abs()).all())
+
+
+def test_implicit_euler_says_where_it_did_not_solve_its_equation():
+    """x = 100 and dx = -sinh(x) dt: Newton's steps are 1 each. The sample is NaN and says so."""
+    sde = Law(lambda t, x: -torch.sinh(x), lambda t, x: torch.zeros_like(x))
+    for fuse in (True, False):
+        x0 = torch.tensor([[3.0], [100.0], [0.0]], dtype=torch.float64)
+        sol = sk.solve(sde, x0, t1=0.1, steps=1, method="implicit_euler", fuse=fuse)
+        assert sol.status.tolist() == [0, 1, 0]
+        assert sol.x.isnan().flatten().tolist() == [False, True, False]
+        assert sol.stats.nonfinite_step.tolist() == [-1, 0, -1]
+        kept = sol.x[::2]
+        torch.testing.assert_close(kept + 0.1 * torch.sinh(kept), x0[::2], rtol=1e-13, atol=0)
+
+
+def test_implicit_euler_takes_rounding_for_rounding():
+    """-k (x - 3) in float32, k dt = 10^5: the residual is rounding times k dt, not the state."""
+    sde = Law(lambda t, x: -1e6 * (x - 3.0), lambda t, x: torch.ones_like(x))
+    x0 = torch.linspace(-50.0, 50.0, 200).view(-1, 1)
+    sol = sk.solve(sde, x0, t1=1.0, steps=10, method="implicit_euler", fuse=False)
+    assert bool((sol.status == 0).all())
+    assert float((sol.x - 3.0).abs().max()) < 1e-3
+
+
 def test_implicit_euler_on_a_linear_drift_needs_one_newton_step_and_is_stable():
     """The Ornstein-Uhlenbeck step (x + dW) / (1 + theta dt), for any theta dt."""
     noise = normals(100, 1)
@@ -276,7 +312,7 @@ def test_implicit_euler_on_a_linear_drift_needs_one_newton_step_and_is_stable():
         > 2
         > largest_stable_step(SOLVERS["sriw1"], -1.0)
     )
-    assert solver.drift_evaluations == 2 * NEWTON_STEPS
+    assert solver.drift_evaluations == 2 * (1 + NEWTON_STEPS)
 
 
 # What they say to equations that they are not made for, and which way they go
@@ -343,3 +379,26 @@ def test_each_sample_has_its_own_times():
         own = sk.solve(sde, x0, t1=ends, steps=6, method=method, fuse=False).x
         one = sk.solve(sde, x0, t1=float(ends[2]), steps=6, method=method, fuse=False).x
         torch.testing.assert_close(own[2], one[2], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_implicit_euler_decays_through_the_smallest_numbers_to_zero(dtype, fuse):
+    class Decay:
+        noise_type = "diagonal"
+
+        def drift(self, t, x):
+            return -x
+
+        def diffusion(self, t, x):
+            return torch.zeros_like(x)
+
+    sol = sk.solve(
+        Decay(),
+        torch.ones(3, 1, dtype=dtype),
+        t1=1.2e5,
+        steps=120,
+        method="implicit_euler",
+        fuse=fuse,
+    )
+    assert (sol.x == 0.0).all() and (sol.status == 0).all()

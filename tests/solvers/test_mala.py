@@ -104,3 +104,26 @@ def test_mala_takes_the_langevin_equations_alone():
     one, other = (sk.solve(s, x0, steps=20, method="mala", fuse=False)
                   for s in (same, DoubleWell(**WELL)))  # fmt: skip
     assert torch.allclose(one.x, other.x, atol=1e-12)
+
+
+def test_mala_takes_one_force_and_one_density_a_step():
+    """What is carried is that of the state, whether the last proposal was taken or refused."""
+    calls = {"force": 0, "potential": 0}
+
+    def force(x):
+        calls["force"] += 1
+        return -4.0 * x * (x.square() - 1.0)
+
+    def potential(x):
+        calls["potential"] += 1
+        return (x.square() - 1.0).square()
+
+    sde = Langevin(potential, force=force, temperature=0.5)
+    x0 = torch.linspace(-1.5, 1.5, 40, dtype=F64).view(20, 2)
+    sol = sk.solve(sde, x0, t1=9.0, steps=30, method="mala", fuse=False)
+    assert calls["force"] <= 30 + 5  # beside the steps: the start, and looks at the equation
+    assert calls["potential"] <= 30 + 2
+    rate = sol.carried["accepted"] / 30
+    assert 0.05 < float(rate.mean()) < 0.95
+    assert torch.equal(sol.carried["force"], force(sol.x))
+    assert torch.equal(sol.carried["log_density"], sde.log_density(sol.x))

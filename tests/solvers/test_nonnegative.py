@@ -168,6 +168,52 @@ def test_qe_takes_parameters_of_each_path():
         assert close(many[i], alone[0], 1e-6)
 
 
+@pytest.mark.parametrize("v_0", [0.09, 0.0])
+def test_qe_has_gradients_where_the_variance_reaches_zero(v_0):
+    """2 kappa theta = xi^2 / 3: sqrt(v + v_next) is 0 for half of the paths, its slope infinite."""
+    given = {k: torch.tensor(v, dtype=F64, requires_grad=True) for k, v in HESTON.items()}
+    x0 = torch.tensor([[0.0, v_0]], dtype=F64).expand(400, 2).clone().requires_grad_()
+    x = sk.solve(Heston(**given), x0, t1=2.0, steps=8, method="andersen_qe").x
+    assert float((x[:, 1] == 0.0).double().mean()) > 0.2
+    x.square().sum().backward()
+    assert bool(x0.grad.isfinite().all())
+    assert all(bool(p.grad.isfinite()) and float(p.grad) != 0.0 for p in given.values())
+
+
+def test_gradients_of_qe_are_those_of_differences():
+    """d E log S / d theta, central differences of 1e-6 on the same noise, away from zero."""
+    x0 = torch.tensor([[0.0, 0.4]], dtype=F64).expand(50, 2)
+
+    def mean(theta):
+        sde = Heston(0.03, 1.5, theta, 0.3, -0.7)
+        return sk.solve(sde, x0, steps=4, method="andersen_qe", fuse=False).x[:, 0].mean()
+
+    theta = torch.tensor(0.4, dtype=F64, requires_grad=True)
+    mean(theta).backward()
+    difference = (mean(0.4 + 1e-6) - mean(0.4 - 1e-6)) / 2e-6
+    assert float(theta.grad) == pytest.approx(float(difference), rel=1e-6)
+
+
+@pytest.mark.parametrize("fuse", [None, False])
+@pytest.mark.parametrize("method", ["andersen_qe", "full_truncation"])
+@pytest.mark.parametrize(("given", "shape"), [((2,), (5, 1)), ((3, 1), (3, 2)), ((3,), (4, 2))])
+def test_parameters_that_do_not_fit_the_state_are_refused(given, shape, method, fuse):
+    sde = CIR(torch.linspace(1.0, 2.0, given[0]).view(given), 1.0, 0.5)
+    with pytest.raises(ValueError, match=r"CIR has parameters for events of shape"):
+        sk.solve(sde, torch.ones(shape), steps=2, method=method, fuse=fuse)
+    w = Increment(0.1, torch.zeros(shape))
+    with pytest.raises(ValueError, match=r"CIR has parameters for events of shape"):
+        SOLVERS["andersen_qe"].step(Equation(sde), ZERO, ZERO + 0.1, 0.1, torch.ones(shape), w)
+
+
+@pytest.mark.parametrize("fuse", [None, False])
+def test_heston_s_parameters_and_states_that_do_not_fit_are_refused(fuse):
+    with pytest.raises(ValueError, match="must have as many as x0 has rows"):
+        sk.solve(Heston(xi=torch.ones(3)), torch.ones(4, 2), method="andersen_qe", fuse=fuse)
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 2\)"):
+        sk.solve(Heston(), torch.ones(4, 3), method="andersen_qe", fuse=fuse)
+
+
 def test_qe_at_the_edges():
     """Without noise v follows its mean; from zero without a pull it stays there; xi = 0 refused."""
     x0 = torch.full((5, 1), 0.3)

@@ -1,9 +1,9 @@
 """Every solver has the strong order that it declares, and its order on equations without noise.
 
-The table is ``cases``; a new solver needs no line here. On a random field, against a fine run on
-the same Brownian path, the slope is the declared order within 0.15, both ways; on equations with a
-closed solution, which have structure, it is at least that. Sixteen batches of paths give the 99 %
-interval of the slope, which must be narrower than 0.1 to each side on random fields.
+The table is ``cases``; a new solver needs no line here. Sixteen batches of paths give the 99 %
+interval of the slope. On random fields, against a fine run on the same Brownian path, and on the
+equations of methods that need more than drift and diffusion, the whole interval lies within 0.15 of
+the declared order; on equations with a closed solution, which have structure, none of it is lower.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 from tests.solvers.cases import Case, measure_ode, measure_strong, ode_solvers, strong_cases
 
-WITHIN, HALF_WIDTH = 0.15, 0.1
+WITHIN = 0.15
 EXACT = 1e-12
 """Errors that are rounding: then there is no slope."""
 
@@ -23,10 +23,9 @@ def check(case, measured):
     if max(measured.error) < EXACT:
         assert not case.exactly or case.declared == math.inf, measured
         return
-    assert measured.order > case.declared - WITHIN, measured
+    assert measured.order - measured.half_width > case.declared - WITHIN, measured
     if case.exactly:
-        assert measured.order < case.declared + WITHIN, measured
-        assert measured.half_width < HALF_WIDTH, measured
+        assert measured.order + measured.half_width < case.declared + WITHIN, measured
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=c.id) for c in strong_cases()])

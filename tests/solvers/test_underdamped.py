@@ -146,7 +146,7 @@ def test_baoab_takes_one_force_a_step():
 
     sde = UnderdampedLangevin(force=force)
     sol = sk.solve(sde, torch.ones(3, 2, 2), steps=10, method="baoab", fuse=False)
-    assert len(calls) <= 10 + 2  # one for the start, one where the path was chosen
+    assert len(calls) <= 10 + 4  # one for the start, three where the equation was looked at
     assert torch.equal(sol.carried["force"], -sol.x[:, 0])
 
 
@@ -159,6 +159,13 @@ def test_samples_of_their_own_times(method):
         one = sk.solve(ANHARMONIC, x0[i : i + 1], t1=float(t1[i]), steps=int(steps[i]),
                        first_sample=i, method=method, fuse=False).x  # fmt: skip
         assert torch.allclose(many[i], one[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["baoab", "quicsort"])
+def test_parameters_that_do_not_fit_the_positions_are_refused(method):
+    sde = UnderdampedLangevin(torch.square, friction=torch.ones(2))
+    with pytest.raises(ValueError, match="UnderdampedLangevin has parameters for events of shape"):
+        sk.solve(sde, torch.ones(5, 2, 1), steps=2, method=method)
 
 
 def test_frictionless_motion_keeps_its_energy():

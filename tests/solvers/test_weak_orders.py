@@ -1,9 +1,10 @@
 """Every solver has the weak order that it declares, without a sample.
 
 The method's transition operator on a grid against Kolmogorov's backward equation, which knows no
-solver (``sdekit.convergence.operator_error``): on a random field the slope is the declared order
-within 0.15, both ways; on linear equations, whose moments are closed, it is at least that. There is
-no interval, for nothing is sampled. The table is ``cases``; a new solver needs no line here.
+solver (``sdekit.convergence.operator_error``): on random fields, of one component and of two, the
+slope is the declared order within 0.15, both ways; on linear equations, whose moments are closed,
+it is at least that. There is no interval, for nothing is sampled. The table is ``cases``; a new
+solver needs no line here.
 """
 
 from __future__ import annotations
