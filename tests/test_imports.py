@@ -21,6 +21,7 @@ RANKS = {
     "noise": 0,
     "grid": 0,
     "sde": 1,
+    "ode": 1,
     "solvers": 2,
     "score": 2,
     "solve": 3,

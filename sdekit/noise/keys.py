@@ -35,6 +35,12 @@ CHANCE: Final = SPACE_TIME + 3
 """Decisions of a step, one a sample: whether a proposal is accepted."""
 SPACE_TIME_TIME: Final = SPACE_TIME + 4
 """Space-time-time Levy areas of the driving Brownian motion."""
+ELBO: Final = SPACE_TIME + 5
+"""Noise of the variational bound of a likelihood."""
+ELBO_TIME: Final = SPACE_TIME + 6
+"""Times of the variational bound of a likelihood."""
+PRIOR_GAP: Final = SPACE_TIME + 7
+"""Draws at T that normalize the law there."""
 BRIDGE: Final = 1 << 16
 """Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""
 BRIDGE_AREA: Final = 1 << 24

@@ -59,12 +59,20 @@ class _Active(NamedTuple):
 
 
 def compile_kernel(
-    fn: Any, types: dict[str, str], constants: dict[str, Any], target: GPUTarget, **options: Any
+    fn: Any,
+    types: dict[str, str],
+    constants: dict[str, Any],
+    target: GPUTarget,
+    divisible: tuple[str, ...] = (),
+    **options: Any,
 ) -> Any:
     sig = signature(fn, types, constants)
-    # Tensors come from torch's allocator, which aligns them; the launcher finds that out.
+    # Tensors come from torch's allocator, which aligns them; the launcher finds that out, and which
+    # integers are multiples of 16.
     attrs = {
-        (i,): [["tt.divisibility", 16]] for i, name in enumerate(sig) if sig[name].startswith("*")
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(sig)
+        if sig[name].startswith("*") or name in divisible
     }
     source = ASTSource(fn, sig, constexprs=constants, attrs=attrs)
     # What a kernel reads with ``triton.language.target_info`` is the active GPU, of which none is.
@@ -136,7 +144,8 @@ def variants() -> Iterator[Variant]:
     """Every kernel with the combinations whose machine code is worth reading.
 
     (name, kernel, pointer types, constants, extra), where extra holds ``per_thread``: the elements
-    of one thread in a warp of 32, and, if need be, ``targets`` and compile ``options``.
+    of one thread in a warp of 32, and, if need be, ``targets``, compile ``options`` and the
+    integers that are ``divisible`` by 16.
     """
     from sdekit_kernels.philox._triton_normal import fill_normals
 
@@ -146,6 +155,7 @@ def variants() -> Iterator[Variant]:
             name = f"normal {kind} lanes={lanes} aligned={aligned}"
             yield name, fill_normals, {"out": f"*{kind}"}, constants, {"per_thread": 2 * lanes}
     yield from step_variants()
+    yield from runge_kutta_variants()
 
 
 def step_variants() -> Iterator[Variant]:
@@ -195,6 +205,34 @@ def step_variants() -> Iterator[Variant]:
         yield f"step size {kind}", step_size_kernel, types, constants, {"per_thread": 2}
 
 
+def runge_kutta_variants() -> Iterator[Variant]:
+    """Stages and ends of a step of seven slopes: many short samples, and long ones."""
+    from sdekit_kernels.steps._triton.runge_kutta import finish_kernel, stage_kernel
+    from sdekit_kernels.steps.rk_finish import gpu_tile
+
+    for kind in ("fp32", "fp64"):
+        flags: dict[str, Any] = {"F64": kind == "fp64"}
+        types = {v: f"*{kind}" for v in ("y", "slopes", "out", "y_new", "before")}
+        types |= dict.fromkeys(("weights", "dt", "numbers"), "*fp64")
+        types |= dict.fromkeys(("t_in", "dt_in", "h_in", "last_in"), "*fp64")
+        types |= {"status_in": "*i8"}
+        types |= dict.fromkeys(("accepted_in", "rejected_in", "stiff_in"), "*i32")
+        for whole in (True, False):
+            constants = flags | {"COUNT": 6, "USED": 0b111111, "BLOCK": 1024}
+            extra: dict[str, Any] = {"per_thread": 8}
+            extra["divisible"] = ("stride", "n_elements") if whole else ()
+            yield f"rk_stage {kind} whole={whole}", stage_kernel, types, constants, extra
+        for dim, watched in ((3, True), (3, False), (512, True), (3072, True)):
+            rows, width, warps = gpu_tile(dim)
+            constants = flags | {"COUNT": 7, "USED": 0b1111111, "WATCHED": watched}
+            constants |= {"ROWS": rows, "WIDTH": width}
+            whole = ("stride", "dim") if dim % 16 == 0 else ()
+            extra = {"per_thread": rows * width // (32 * warps), "divisible": whole}
+            extra["options"] = {"num_warps": warps}
+            name = f"rk_finish {kind} dim={dim} watched={watched}"
+            yield name, finish_kernel, types, constants, extra
+
+
 def controls() -> Iterator[Variant]:
     """Kernels that must be found guilty: too few registers, so that the compiler has to spill."""
     from sdekit_kernels.philox._triton_normal import fill_normals
@@ -219,7 +257,8 @@ def read(task: tuple[int, str]) -> tuple[str, dict[str, Any]]:
     index, target = task
     name, fn, types, constants, extra = [*variants(), *controls()][index]
     gpu = TARGETS[target]
-    compiled = compile_kernel(fn, types, constants, gpu, **extra.get("options", {}))
+    options = extra.get("options", {})
+    compiled = compile_kernel(fn, types, constants, gpu, extra.get("divisible", ()), **options)
     found = read_amd(compiled) if gpu.backend == "hip" else read_cuda(compiled)
     # The same tile over twice the threads where a warp has 64.
     found["per_thread"] = extra["per_thread"] * 32 / gpu.warp_size

@@ -68,11 +68,25 @@ BUDGETS: dict[str, dict[str, float]] = {
     # From the sums to eps, one a sample: nothing beside the D elements of a sample.
     "step size fp32": {"sm_80": 68, "sm_90": 197, "gfx942": 125},
     "step size fp64": {"sm_80": 102, "sm_90": 109, "gfx942": 160},
+    # A stage of six slopes, and the end of a step of seven: there the decisions about a sample are
+    # counted as well, and three components share them.
+    "rk_stage fp32 whole=True": {"sm_80": 30, "sm_90": 31, "gfx942": 40},
+    "rk_stage fp32 whole=False": {"sm_80": 42, "sm_90": 44, "gfx942": 82},
+    "rk_stage fp64 whole=True": {"sm_80": 34, "sm_90": 35, "gfx942": 62},
+    "rk_stage fp64 whole=False": {"sm_80": 42, "sm_90": 43, "gfx942": 84},
+    "rk_finish fp32 dim=3 watched=True": {"sm_80": 887, "sm_90": 973, "gfx942": 975},
+    "rk_finish fp32 dim=3 watched=False": {"sm_80": 843, "sm_90": 929, "gfx942": 906},
+    "rk_finish fp32 dim=512 watched=True": {"sm_80": 344, "sm_90": 371, "gfx942": 567},
+    "rk_finish fp32 dim=3072 watched=True": {"sm_80": 347, "sm_90": 374, "gfx942": 585},
+    "rk_finish fp64 dim=3 watched=True": {"sm_80": 908, "sm_90": 992, "gfx942": 963},
+    "rk_finish fp64 dim=3 watched=False": {"sm_80": 864, "sm_90": 954, "gfx942": 895},
+    "rk_finish fp64 dim=512 watched=True": {"sm_80": 349, "sm_90": 375, "gfx942": 560},
+    "rk_finish fp64 dim=3072 watched=True": {"sm_80": 352, "sm_90": 377, "gfx942": 579},
 }
 
 # Narrow accesses of global memory that a thread may make in the aligned float32 variants: loads of
-# coefficients, stores of sums.
-NARROW = {"em_step full g": 1, "predictor_step": 3, "langevin_step": 4, "norms": 2}
+# coefficients (for each element of a stage its sample's step), stores of sums.
+NARROW = {"em_step full g": 1, "predictor_step": 3, "langevin_step": 4, "norms": 2, "rk_stage": 14}
 
 
 def budget(variant: str, target: str) -> float | None:

@@ -93,6 +93,8 @@ class Tracer(TorchDispatchMode):
         self._captured: set[int] = set()
         self._keep: list[torch.Tensor] = []
         self._mixed: list[CannotFuse] = []
+        self._conversions: dict[tuple[Any, ...], torch.Tensor] = {}
+        self._shared: set[int] = set()
 
     # -- making symbolic tensors -------------------------------------------------------------------
 
@@ -175,7 +177,7 @@ class Tracer(TorchDispatchMode):
         return 0 if self.batch > MAX_COMPONENTS or len(shape) == self.state_ndim else None
 
     def _slot(self, kept: torch.Tensor, value: torch.Tensor, place: int | None) -> int:
-        key = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, place)
+        key = (*_place(value), place)
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = len(self.parameters)
@@ -234,9 +236,35 @@ class Tracer(TorchDispatchMode):
                 self._keep.append(v)
         return value
 
+    def converted(self, value: torch.Tensor, kwargs: Any, func: Any) -> torch.Tensor:
+        """A real tensor in another type, the same tensor each time: one parameter, not several.
+
+        An equation that writes ``self.means.to(x)`` in a step of six stages has six times the
+        numbers, and six times the work on them, without this.
+        """
+        key = (_place(value), *sorted((k, str(v)) for k, v in kwargs.items()))
+        if key in self._conversions:
+            self._shared.add(_memory(self._conversions[key]))
+            return self._conversions[key]
+        made: torch.Tensor = self.made(func(value, **kwargs), [value])
+        self._keep.append(value)
+        self._conversions[key] = made
+        return made
+
     def check_may_change(self, name: str, targets: Sequence[torch.Tensor]) -> None:
         """Refuse to write to a real tensor that the step did not make, or that a kernel reads."""
         for v in targets:
+            memory = _memory(v)
+            if memory in self._shared:
+                raise self.refuse(
+                    f"torch.{name} changes what .to() gave",
+                    "make a new one: a = a + ... instead of a += ...",
+                )
+            kept = self._conversions.items()
+            # What is written to, or made of it, is no longer the conversion that it was.
+            self._conversions = {
+                k: w for k, w in kept if _memory(w) != memory and k[0][0] != memory
+            }
             if _memory(v) in self._captured and _memory(v) in self._made:
                 raise self.refuse(
                     f"torch.{name} changes a tensor that the step has used already",
@@ -337,6 +365,12 @@ def _memory(value: torch.Tensor) -> int:
     if value.layout != torch.strided:
         raise CannotFuse(f"a sparse tensor{line_of_user()}: write .to_dense()")
     return value.untyped_storage()._cdata
+
+
+def _place(value: torch.Tensor) -> tuple[object, ...]:
+    """Which numbers these are."""
+    start = value.data_ptr()
+    return _memory(value), start, tuple(value.shape), value.stride(), value.dtype
 
 
 def _short(dtype: torch.dtype) -> str:

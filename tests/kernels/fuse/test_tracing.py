@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from sdekit_kernels.fuse import trace as trace_module
 from sdekit_kernels.fuse.trace import trace_step
+from sdekit_kernels.fuse.tracer import CannotFuse
 from torch.func import grad, jacrev, jvp, vjp, vmap
 
 from tests.kernels.fuse.stepping import assert_agrees, numbers, states, trace
@@ -545,6 +546,7 @@ def test_a_steady_step_is_traced_twice_the_first_time_only():
 PLAIN = """
 import sys, torch
 from sdekit_kernels.fuse.trace import trace_step
+from sdekit_kernels.fuse.tracer import CannotFuse
 network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
 
 def step(now, z, given):
@@ -575,3 +577,31 @@ def test_a_trace_loads_no_compiler():
         timeout=120,
     )
     assert done.stdout.split() == []
+
+
+def test_a_conversion_made_twice_is_one_parameter():
+    a = numbers(3).float()
+
+    def twice(t, x):
+        return x * a.to(x) + a.to(x).exp()
+
+    assert len(trace(twice, states(5, 3)).parameters) == 2  # a, and its exponentials
+    assert_agrees(twice, states(5, 3))
+
+
+def test_a_conversion_that_is_written_to():
+    a = numbers(3).float()
+
+    def once(t, x):
+        b = a.to(x)
+        b += 1.0
+        return x * b + a.to(x)
+
+    def shared(t, x):
+        b, c = a.to(x), a.to(x)
+        b += 1.0
+        return x * b + c
+
+    assert_agrees(once, states(5, 3))
+    with pytest.raises(CannotFuse, match=r"changes what \.to\(\) gave in shared"):
+        trace(shared, states(5, 3))

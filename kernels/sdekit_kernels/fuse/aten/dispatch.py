@@ -69,6 +69,8 @@ def run(tracer: Tracer, func: Any, args: Any, kwargs: Any, tensors: Sequence[tor
         return fill(tracer, name, args, kwargs)
     if mutable:
         tracer.check_may_change(name, _written(func, args, kwargs))
+    if name == "_to_copy" and tensors:
+        return tracer.converted(args[0], kwargs, func)
     return tracer.made(func(*args, **kwargs), tensors)
 
 
