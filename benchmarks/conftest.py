@@ -20,6 +20,7 @@ Timer = Callable[..., None]
 LeaveOut = Callable[..., None]
 _LEFT_OUT: list[dict[str, Any]] = []
 _PRECISION: list[dict[str, Any]] = []
+_LIKELIHOOD: list[dict[str, Any]] = []
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
@@ -43,12 +44,19 @@ def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict
     """What was not timed stands in the report too, with its reason; so do curves."""
     output_json["skipped"] = list(_LEFT_OUT)
     output_json["precision"] = list(_PRECISION)
+    output_json["likelihood"] = list(_LIKELIHOOD)
 
 
 @pytest.fixture
 def keep_precision() -> Callable[[dict[str, Any]], None]:
     """A curve of error against work, as ``benchmarks.precision.measure.Curve.as_row`` writes it."""
     return _PRECISION.append
+
+
+@pytest.fixture
+def keep_likelihood() -> Callable[[dict[str, Any]], None]:
+    """A curve of error and time by tolerance, as ``benchmarks.likelihood.curve`` writes it."""
+    return _LIKELIHOOD.append
 
 
 @pytest.fixture

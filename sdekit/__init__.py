@@ -5,9 +5,16 @@ What stands here is what a user may name; ``docs/architecture.md`` says how the 
 
 from __future__ import annotations
 
-from sdekit import convergence, score
+from sdekit import convergence, ode, score
 from sdekit.fokker_planck import Density, fokker_planck
-from sdekit.likelihood import DataTransform, Likelihood, log_likelihood
+from sdekit.likelihood import (
+    DataTransform,
+    Flow,
+    Likelihood,
+    log_likelihood,
+    sample_flow,
+    variational_bound,
+)
 from sdekit.sample import annealed_langevin
 from sdekit.sample.sample import sample
 from sdekit.sde import (
@@ -61,6 +68,7 @@ __all__ = [
     "DoubleWell",
     "Ensemble",
     "FirstPassage",
+    "Flow",
     "Functional",
     "Heston",
     "Langevin",
@@ -82,9 +90,12 @@ __all__ = [
     "explain",
     "fokker_planck",
     "log_likelihood",
+    "ode",
     "sample",
+    "sample_flow",
     "score",
     "solve",
     "to_ito",
     "to_stratonovich",
+    "variational_bound",
 ]

@@ -59,6 +59,30 @@ def image_grids(
     return _save(figure, path)
 
 
+def ranked_images(
+    path: PathLike,
+    groups: Mapping[str, tuple[Tensor, Sequence[str]]],
+    *,
+    limits: tuple[float, float],
+) -> Path:
+    """A row of images for each group under its title, and under each image what is said of it.
+
+    groups: title to (images, their texts). limits: the values of white and black.
+    """
+    columns = max(len(images) for images, _ in groups.values())
+    # Not narrower than the longest title in its 9 points.
+    figure = _figure(max(0.62 * columns, 1.6), 1.15 * len(groups))
+    axes = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axis, (title, (images, texts)) in zip(axes, groups.items(), strict=True):
+        height, width = images.shape[1:]
+        _show(axis, tile(images.double(), columns, value=limits[0]), limits)
+        axis.set_title(title, fontsize=9)
+        for k, text in enumerate(texts):
+            centre = 1 + k * (width + 1) + width / 2 - 0.5
+            axis.text(centre, height + 2.0, text, ha="center", va="top", fontsize=7)
+    return _save(figure, path)
+
+
 def reverse_time(
     path: PathLike, states: Tensor, times: Sequence[float], *, limits: tuple[float, float]
 ) -> Path:
@@ -99,16 +123,18 @@ def ou_band(path: PathLike, *, paths: int = 24, steps: int = 400, seed: int = 0)
 
 
 def likelihood_histogram(path: PathLike, groups: Mapping[str, Tensor]) -> Path:
-    """Histograms of log-likelihoods (N,), a colour for each group."""
+    """Histograms of log-likelihoods (N,), a colour for each group; coarser for few of one group."""
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
     values = {k: v[torch.isfinite(v)].double().numpy() for k, v in groups.items()}
     # Bins of one width for all groups, or the heights could not be compared.
     together = [v for group in values.values() for v in group]
     limits = (min(together), max(together)) if together else None
+    # Groups may lie far apart, each in a small part of the axis.
+    bins = 60 if len(groups) > 1 else min(60, max(8, math.ceil(2.0 * math.sqrt(len(together)))))
     for (name, group), colour in zip(values.items(), (_BLUE, _RED, _GREY), strict=False):
         label = f"{name} ({len(group)})"
-        axis.hist(group, bins=60, range=limits, color=colour, alpha=0.65, label=label)
+        axis.hist(group, bins=bins, range=limits, color=colour, alpha=0.65, label=label)
     axis.set(xlabel="log-likelihood of an image, nats", ylabel="images")
     axis.yaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""What ``sdekit train``, ``sample`` and ``likelihood`` do."""
+"""What ``sdekit train`` and ``sample`` do, and what the commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdekit import viz
 from sdekit.cli.errors import InputError, output_file
-from sdekit.cli.report import mean_and_error, probe_error, progress, table, write_json
+from sdekit.cli.report import progress, table
 from sdekit.likelihood import Likelihood, log_likelihood
 from sdekit.sample import CORRECTORS, PREDICTORS, polynomial_times, sample
 from sdekit.sde import AffineSDE, IdentitySigma
@@ -126,58 +126,6 @@ def sample_command(
             ("written to", str(out)),
         ],
     )
-
-
-def likelihood_command(
-    model: Path,
-    *,
-    divergence: str,
-    n: int,
-    probes: int,
-    tolerance: float,
-    out: Path | None,
-    seed: int,
-) -> None:
-    """Score test images and print the mean; each image's numbers into a JSON file on request."""
-    check_choice("divergence", divergence, ("exact", "hutchinson"))
-    check_seed(seed)
-    if out is not None:
-        output_file(out, ".json")
-    checkpoint = load_images_model(model)
-    images = take(load_digits().test, n, "test images")
-    start = time.perf_counter()
-    result = score_images(
-        checkpoint,
-        images,
-        divergence=divergence,
-        probes=probes,
-        tolerance=tolerance,
-        seed=seed,
-    )
-    seconds = time.perf_counter() - start
-    if not bool((result.status == 0).any()):
-        raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
-    if out is not None:
-        numbers = {
-            "bits_per_dim": result.bits_per_dim.tolist(),
-            "log_prob": result.log_prob.tolist(),
-            "std_error": result.std_error.tolist(),
-            "status": result.status.tolist(),
-        }
-        write_json(out, numbers)
-    lines = [
-        ("images", f"{n}"),
-        ("bits per dimension", mean_and_error(result.bits_per_dim)),
-        ("log-likelihood, nats", mean_and_error(result.log_prob)),
-        ("divergence", divergence if divergence == "exact" else f"{divergence}, probes: {probes}"),
-    ]
-    if divergence == "hutchinson" and probes > 1:
-        lines.append(("bits: error by the probes", f"{probe_error(result):.4f} (of the mean)"))
-    lines += [
-        ("evaluations of the network", f"{int(result.nfe.max())}"),
-        ("seconds", f"{seconds:.1f}"),
-    ]
-    table("likelihood", lines)
 
 
 def score_images(

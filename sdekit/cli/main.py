@@ -1,4 +1,4 @@
-"""The commands and their options; what they do stands in ``commands.py`` and ``demo.py``."""
+"""The commands and their options; the other files of this folder say what they do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from sdekit.cli import commands
 from sdekit.cli.demo import DemoOptions, run_demo
 from sdekit.cli.errors import DEBUG, INTERRUPTED, WRONG_INPUT, guarded, say
+from sdekit.cli.images import DATA_HELP
+from sdekit.cli.scoring import DIVERGENCE_HELP, ScoreOptions, likelihood_command
 
 app = typer.Typer(
     name="sdekit",
@@ -135,19 +137,38 @@ def sample(
 @guarded
 def likelihood(
     model: Model,
-    divergence: Annotated[str, typer.Option(help="exact or hutchinson.")] = "exact",
-    n: Annotated[int, typer.Option("-n", "--n", help="Test images, up to 297.")] = 200,
-    probes: Annotated[int, typer.Option(help="Hutchinson probes an image.")] = 8,
+    data: Annotated[str, typer.Option(help=DATA_HELP)] = "test",
+    n: Annotated[int | None, typer.Option("-n", "--n", help="Images; 200, or all.")] = None,
+    divergence: Annotated[str, typer.Option(help=DIVERGENCE_HELP)] = "exact",
+    probes: Annotated[int, typer.Option(help="Directions an image, for an estimator.")] = 8,
+    std_error: Annotated[
+        float | None,
+        typer.Option(help="Nats: take more probes until each image's error is below it."),
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="Of the adaptive ODE.")] = 1e-4,
+    budget: Annotated[bool, typer.Option(help="Estimate the four errors of each value.")] = True,
+    draws: Annotated[
+        int, typer.Option(help="Draws an image for the variational bound; 0 for none.")
+    ] = 512,
     out: Annotated[
-        Path | None, typer.Option(help="File for the numbers of each image, .json.")
+        Path | None, typer.Option(help="Folder for the table, each image's numbers, pictures.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Score held-out images: log-likelihoods and bits per dimension."""
-    commands.likelihood_command(
-        model, divergence=divergence, n=n, probes=probes, tolerance=tolerance, out=out, seed=seed
+    """Score images: log-likelihoods and bits per dimension, with their error budget."""
+    options = ScoreOptions(
+        data=data,
+        n=n,
+        divergence=divergence,
+        probes=probes,
+        std_error=std_error,
+        tolerance=tolerance,
+        budget=budget,
+        draws=draws,
+        out=out,
+        seed=seed,
     )
+    likelihood_command(model, options)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,10 +1,10 @@
-"""What the commands print and write: tables, means with errors, JSON, a progress bar."""
+"""What the commands print and write: tables, means with errors, JSON, CSV, a progress bar."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,25 @@ from sdekit.train.checkpoint import write_atomically
 def write_json(out: Path, numbers: Any) -> None:
     """Plain values as JSON; numbers that are not finite become null."""
     write_atomically(out, (json.dumps(_finite(numbers), indent=1) + "\n").encode())
+
+
+def write_csv(out: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Columns of equal length under their names; numbers that are not finite become empty."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, float):
+            # 9 digits: all that float32 has.
+            return f"{value:.9g}" if np.isfinite(value) else ""
+        return str(value)
+
+    lines = [",".join(columns)]
+    lines += [",".join(map(text, row)) for row in zip(*columns.values(), strict=True)]
+    write_text(out, "\n".join(lines) + "\n")
+
+
+def write_text(out: Path, text: str) -> None:
+    """``text`` in UTF-8, whole or not at all."""
+    write_atomically(out, text.encode())
 
 
 def _finite(value: Any) -> Any:
@@ -57,8 +76,7 @@ def probe_error(result: Likelihood) -> float:
 
 def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows of text under a title, in aligned columns."""
-    columns = max(len(row) for row in rows)
-    filled = [(*row, *[""] * (columns - len(row))) for row in rows]
+    columns, filled = _filled(rows)
     widths = [max(len(row[k]) for row in filled) for k in range(columns)]
     total = max(len(title), sum(widths) + 2 * (columns - 1))
     print(title)
@@ -67,6 +85,27 @@ def table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
     sys.stdout.flush()
+
+
+def markdown(title: str, rows: Sequence[tuple[str, ...]]) -> str:
+    """The same, of two columns or more, as a page in Markdown."""
+    columns, filled = _filled(rows)
+    lines = [
+        f"# {title.strip()}",
+        "",
+        "| what | value |" + " |" * (columns - 2),
+        "|" + " --- |" * columns,
+    ]
+    # Two spaces at a row's beginning say that it belongs to the row above.
+    cells = [[cell.replace("  ", "&nbsp;&nbsp;", 1) for cell in row] for row in filled]
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join(lines) + "\n"
+
+
+def _filled(rows: Sequence[tuple[str, ...]]) -> tuple[int, list[tuple[str, ...]]]:
+    """Number of columns, and the rows with empty cells to that number."""
+    columns = max(len(row) for row in rows)
+    return columns, [(*row, *[""] * (columns - len(row))) for row in rows]
 
 
 @contextmanager

@@ -1,7 +1,35 @@
-"""Likelihoods of data under a score model, and the map from integer data to its space."""
+"""Likelihoods of data under a flow, their error budgets, and the map from integer data."""
 
-from sdekit.likelihood.divergence import field_divergence
-from sdekit.likelihood.likelihood import Likelihood, log_likelihood
+from sdekit.likelihood.dequantization import DequantizationBound, dequantization_bound
+from sdekit.likelihood.divergence import field_divergence, make_divergence
+from sdekit.likelihood.draw import FlowSamples, sample_flow
+from sdekit.likelihood.elbo import variational_bound
+from sdekit.likelihood.flow import Flow
+from sdekit.likelihood.importance import Importance, importance_weights
+from sdekit.likelihood.likelihood import log_likelihood
+from sdekit.likelihood.prior_bounds import prior_gap_interval, prior_kl_bound
+from sdekit.likelihood.prior_gap import prior_gap
+from sdekit.likelihood.result import Likelihood
 from sdekit.likelihood.transform import DataTransform
+from sdekit.likelihood.truncation import flow_truncation_error, truncation_error
 
-__all__ = ["DataTransform", "Likelihood", "field_divergence", "log_likelihood"]
+__all__ = [
+    "DataTransform",
+    "DequantizationBound",
+    "Flow",
+    "FlowSamples",
+    "Importance",
+    "Likelihood",
+    "dequantization_bound",
+    "field_divergence",
+    "flow_truncation_error",
+    "importance_weights",
+    "log_likelihood",
+    "make_divergence",
+    "prior_gap",
+    "prior_gap_interval",
+    "prior_kl_bound",
+    "sample_flow",
+    "truncation_error",
+    "variational_bound",
+]

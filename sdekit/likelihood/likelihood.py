@@ -1,78 +1,44 @@
-r"""Log-likelihoods by the probability-flow ODE (Song et al. 2021, arXiv 2011.13456, appendix D).
+r"""Log-likelihoods by the flow that carries data to a known law.
 
-The flow dx = F(t, x) dt, F = f - g^2 s / 2, carries p_t along, and along a path the density obeys
-d log p_t(x_t) / dt = -div F (Chen et al. 2018, "instantaneous change of variables"). So
+Chen et al. 2018; for score models Song et al. 2021, arXiv 2011.13456, appendix D:
 
-    log p_{t_min}(x) = log p_T(x_T) + \int_{t_min}^T div F(t, x_t) dt,    x_{t_min} = x,
+    log p_data(x) = log p_prior(x_T) + \int_{t_data}^{t_prior} div F(t, x_t) dt,   dx/dt = F(t, x)
 
-one ODE for the state and the integral together.
+one ODE a sample for its state and the integral together.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from sdekit_kernels.checks import check_choice, check_int_range, check_positive
 from torch import Tensor
 
-from sdekit.likelihood.divergence import DERIVATIVES, PROBES, draw_probes, field_divergence
-from sdekit.likelihood.ode import METHODS, NONFINITE, OK, integrate
+from sdekit.likelihood.divergence import DERIVATIVES, KINDS, MEMORY, PROBES
+from sdekit.likelihood.flow import Flow
+from sdekit.likelihood.result import Likelihood
+from sdekit.likelihood.solve import Ask, solve_likelihood
+from sdekit.likelihood.torchdiffeq_backend import METHODS as TORCHDIFFEQ
 from sdekit.likelihood.transform import DataTransform
-from sdekit.sde import ProbabilityFlow, check_output
+from sdekit.ode import TABLEAUS
+from sdekit.ode.integrate import check_tolerances
 
-__all__ = ["Likelihood", "log_likelihood"]
-
-
-@dataclass(frozen=True, slots=True)
-class Likelihood:
-    """What ``log_likelihood`` found, one entry a sample.
-
-    log_prob: (B,) nats. std_error: (B,) nats, the standard error that the probes say log_prob has;
-    0 for the exact divergence, NaN for a single probe, which cannot tell. nfe: (B,) int64,
-    evaluations of the score. status: (B,) int8: 0 ok; 1 left the finite numbers; 2 the step size
-    shrank to nothing. Where status is not 0, log_prob and std_error are NaN.
-    dim: components of a sample. transform: the data transform, if one was given.
-    """
-
-    log_prob: Tensor
-    std_error: Tensor
-    nfe: Tensor
-    status: Tensor
-    dim: int
-    transform: DataTransform | None = None
-
-    @property
-    def bits_per_dim(self) -> Tensor:
-        """-(log_prob + D log|dx/dk|) / (D ln 2), (B,): bits per component of the integer data.
-
-        Raises ValueError if no transform was given: a density alone has no bits.
-        """
-        if self.transform is None:
-            raise ValueError(
-                "bits per dimension need the map from integers to x: write "
-                "log_likelihood(..., transform=DataTransform(levels, low, high))"
-            )
-        return -(self.log_prob / self.dim + self.transform.log_abs_det) / math.log(2.0)
-
-    @property
-    def bits_std_error(self) -> Tensor:
-        """Standard error of ``bits_per_dim``, (B,)."""
-        return self.std_error / (self.dim * math.log(2.0))
+__all__ = ["check_x", "log_likelihood"]
 
 
 @torch.no_grad()
 def log_likelihood(
     sde: Any,
-    score: Any,
-    x: Tensor,
+    score: Any = None,
+    x: Tensor | None = None,
     *,
     divergence: str = "exact",
-    probes: str = "rademacher",
+    probes: str | None = None,
     n_probes: int = 1,
+    std_error: float | None = None,
+    max_probes: int = 4096,
     rtol: float = 1e-5,
     atol: float = 1e-5,
     t_min: float | None = None,
@@ -81,98 +47,108 @@ def log_likelihood(
     seed: int = 0,
     first_sample: int = 0,
     transform: DataTransform | None = None,
-    method: str = "dopri5",
+    method: str = "tsit5",
+    max_steps: int = 10_000,
     breaks: Sequence[float] | None = None,
     derivative: str = "reverse",
+    memory: int = MEMORY,
     chunk: int | None = None,
+    ode: str = "sdekit",
+    backend: str = "auto",
+    fuse: bool | None = None,
 ) -> Likelihood:
-    r"""log p_{t_min}(x) = log p_T(x_T) + \int div F dt along the probability flow, in nats.
+    r"""log p(x) = log p_T(x_T) + \int div F dt along the flow, in nats, one entry a sample.
 
     Args:
-        sde: any object with drift and diffusion of additive, diagonal or scalar noise.
-        score: any callable (t, x) -> x's shape; t is a 0-d tensor. Samples must not see each other.
+        sde: any object with drift and diffusion of additive, diagonal or scalar noise, whose
+            probability flow under ``score`` is taken; or a ``Flow``, as log_likelihood(flow, x).
+        score: any callable (t, x) -> x's shape; t is one time a sample, (B,), or 0-d. Samples must
+            not see each other. A score written for one time in all is mapped over the samples.
         x: (B, D...), float32 or float64.
-        divergence: "exact", by D directional derivatives vectorized, or "hutchinson", by
-            ``n_probes`` probes that stay fixed along the path ("rademacher" or "gaussian"; stream
-            PROBE of the seed, sample ``first_sample`` first). Each probe has its own integral, and
-            std_error is their standard deviation over sqrt(n_probes).
-        rtol, atol: tolerances of the adaptive ODE, met by each sample's state and log-density (the
-            RMS over its components; the batch takes the steps that its hardest sample needs, so
-            results of a split batch agree within the tolerance, not to the bit).
+        divergence: "exact": in closed form where the flow has one, else by D directional
+            derivatives, vectorized; or an estimator, whose ``n_probes`` directions stay fixed along
+            the path (stream PROBE of the seed, sample ``first_sample`` first): "hutchinson",
+            "hutch++" or "xtrace", see ``sdekit.likelihood.make_divergence``.
+        probes: "rademacher", "gaussian" or "orthogonal", where the estimator has a choice.
+        std_error: the standard error, in nats, that each sample shall reach: samples that have not
+            get more probes, twice as many each time, ``max_probes`` at most; where D would do, the
+            exact divergence takes their place.
+        rtol, atol: tolerances of the adaptive ODE: a step's error is at most atol + rtol |x| in a
+            sample's state (the RMS over its components) and atol min(sqrt(D), 8) nats in its
+            log-density. Each sample has steps of its own.
         t_min, t_max: the ends of the ODE; by default ``sde.t_min_likelihood`` and ``sde.T``. x is
             taken as a draw at t_min.
         prior: the law at t_max, an object with log_prob(x) -> (B,); by default
             ``sde.prior_log_prob``, the law at T, which the law of real data only approaches.
         transform: the ``DataTransform`` that made x; gives ``bits_per_dim``.
-        method: "dopri5" (Dormand & Prince 1980) or "bosh3", of torchdiffeq.
+        method: "tsit5" (Tsitouras 2011), "dopri5" (Dormand & Prince 1980) or "bosh3".
+        max_steps: attempted steps of a sample, after which its status is 3.
         breaks: times where the coefficients are not smooth (the clip of a cosine schedule), at
             which a step has to end; by default ``sde.breaks`` if there is such a thing.
-        derivative, chunk: see ``sdekit.likelihood.field_divergence``.
+        derivative, memory, chunk: see ``sdekit.likelihood.field_divergence``.
+        ode: "sdekit", or "torchdiffeq" as an oracle, with one step size for the whole batch.
+        backend, fuse: see ``sdekit.ode.integrate``.
 
-    No gradients flow through. Raises TypeError or ValueError for arguments out of their range or
-    of the wrong shape, saying what to write. A sample that is or becomes non-finite is reported in
-    ``status``; the others are unharmed.
+    No gradients flow through; see ``sdekit.likelihood.log_prob_with_gradient``. Raises TypeError or
+    ValueError for arguments out of their range or of the wrong shape, saying what to write. A
+    sample that is or becomes non-finite is reported in ``status``; the others are unharmed.
     """
-    check_choice("divergence", divergence, ("exact", "hutchinson"))
-    check_choice("probes", probes, PROBES)
-    check_choice("method", method, METHODS)
-    check_choice("derivative", derivative, DERIVATIVES)
-    n_probes = check_int_range("n_probes", n_probes, 1, 1 << 31)
-    _check_x(x)
-    rtol, atol = _check_tolerances(rtol, atol, x.dtype)
-    start, end = _check_times(sde, t_min, t_max)
-    log_prior = _prior(sde, prior, end)
-    stops = tuple(getattr(sde, "breaks", ()) if breaks is None else breaks)
+    if isinstance(sde, Flow) and isinstance(score, Tensor) and x is None:
+        score, x = None, score
+    check_x(x)
+    assert x is not None
+    if isinstance(sde, Flow):
+        given = {"score": score, "t_min": t_min, "t_max": t_max, "prior": prior, "breaks": breaks}
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise TypeError(f"a Flow says itself what {wrong[0]} says: leave {wrong[0]}= away")
+        flow = sde
+    else:
+        flow = Flow.from_score(sde, score, t_min=t_min, t_max=t_max, prior=prior, breaks=breaks)
     if transform is not None and not isinstance(transform, DataTransform):
         raise TypeError(f"transform must be a DataTransform, got {type(transform).__name__}")
-    flow = ProbabilityFlow(sde, score)
-
-    n, event, dim = x.shape[0], x.shape[1:], x.shape[1:].numel()
-    columns = n_probes if divergence == "hutchinson" else 1
-    estimates = torch.full((n, columns), math.nan, dtype=x.dtype, device=x.device)
-    status = torch.full((n,), NONFINITE, dtype=torch.int8, device=x.device)
-    nfe = torch.zeros(n, dtype=torch.int64, device=x.device)
-
-    # Non-finite input stays outside: one NaN in the state would stop the whole batch's ODE.
-    # Numbers, not a mask, so that each sample keeps its own probes.
-    inside = x.reshape(n, dim).isfinite().all(1).nonzero().squeeze(1)
-    if inside.numel() > 0:
-        vectors = None
-        if divergence == "hutchinson":
-            drawn = draw_probes(n_probes, x, kind=probes, seed=seed, first_sample=first_sample)
-            vectors = drawn[:, inside]
-
-        def rhs(t: Tensor, y: Tensor) -> Tensor:
-            def field(x: Tensor) -> Tensor:
-                return check_output("sde.drift", flow.drift(t, x), x)
-
-            state = y[:, :dim].reshape(-1, *event)
-            slope, div = field_divergence(
-                field, state, probes=vectors, derivative=derivative, chunk=chunk
-            )
-            return torch.cat([slope.reshape(-1, dim), div], dim=1)
-
-        y = torch.cat([x[inside].reshape(-1, dim), x.new_zeros(inside.numel(), columns)], dim=1)
-        done = integrate(
-            rhs, y, start, end, split=dim, rtol=rtol, atol=atol, method=method, breaks=stops
+    if transform is not None:
+        transform.check_range(x)
+        transform.check_dequantized(x)
+    check_choice("divergence", divergence, KINDS)
+    if probes is not None:
+        check_choice("probes", probes, PROBES)
+    check_choice("ode", ode, ("sdekit", "torchdiffeq"))
+    check_choice("derivative", derivative, DERIVATIVES)
+    check_choice("method", method, TORCHDIFFEQ if ode == "torchdiffeq" else tuple(TABLEAUS))
+    if std_error is not None and divergence == "exact":
+        raise ValueError(
+            "std_error is reached by probes, and the exact divergence has none: write "
+            "divergence='hutchinson', 'hutch++' or 'xtrace'"
         )
-        at_end = log_prior(done.y[:, :dim].reshape(-1, *event))
-        estimates[inside] = at_end.unsqueeze(1) + done.y[:, dim:]
-        nfe[inside], status[inside] = done.nfe, done.status
-        status[(status == OK) & ~estimates.isfinite().all(1)] = NONFINITE
-        estimates[status != OK] = math.nan
+    rtol, atol = check_tolerances(rtol, atol, x.dtype)
+    if chunk is not None:
+        check_int_range("chunk", chunk, 1, 1 << 62)
+    ask = Ask(
+        flow=flow,
+        divergence=divergence,
+        probes=probes,
+        n_probes=check_int_range("n_probes", n_probes, 1, 1 << 31),
+        std_error=None if std_error is None else check_positive("std_error", std_error),
+        max_probes=check_int_range("max_probes", max_probes, 1, 1 << 31),
+        rtol=rtol,
+        atol=atol,
+        seed=seed,
+        first_sample=first_sample,
+        method=method,
+        max_steps=check_int_range("max_steps", max_steps, 1, 1 << 31),
+        derivative=derivative,
+        memory=memory,
+        chunk=chunk,
+        ode=ode,
+        backend=backend,
+        fuse=fuse,
+    )
+    return solve_likelihood(ask, x, transform)
 
-    log_prob = estimates.mean(1)
-    if divergence == "hutchinson":
-        # One probe has no standard deviation: NaN says so, without torch's warning.
-        spread = estimates.std(1) if n_probes > 1 else torch.full_like(log_prob, math.nan)
-        std_error = spread / math.sqrt(n_probes)
-    else:
-        std_error = torch.where(status == OK, torch.zeros_like(log_prob), math.nan)
-    return Likelihood(log_prob, std_error, nfe, status, dim, transform)
 
-
-def _check_x(x: Any) -> None:
+def check_x(x: Any) -> None:
+    """Raise TypeError or ValueError for what is no batch of samples."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}: write torch.as_tensor")
     if x.dtype not in (torch.float32, torch.float64):
@@ -182,59 +158,3 @@ def _check_x(x: Any) -> None:
             f"x must have the shape (B, D...) with D >= 1, got {tuple(x.shape)}: "
             "write x.view(-1, 1) for samples of one number"
         )
-
-
-def _check_tolerances(rtol: Any, atol: Any, dtype: torch.dtype) -> tuple[float, float]:
-    rtol, atol = check_positive("rtol", rtol), check_positive("atol", atol)
-    least = 8.0 * torch.finfo(dtype).eps
-    if rtol < least:
-        raise ValueError(
-            f"rtol must be at least {least:.1g} in {dtype}, whose rounding is no finer, "
-            f"got {rtol:g}: write x.double() or a larger rtol"
-        )
-    return rtol, atol
-
-
-def _check_times(sde: Any, t_min: Any, t_max: Any) -> tuple[float, float]:
-    for name, given, attribute in (("t_min", t_min, "t_min_likelihood"), ("t_max", t_max, "T")):
-        if given is None and not hasattr(sde, attribute):
-            raise TypeError(
-                f"{type(sde).__name__} has no {attribute}: write log_likelihood(..., {name}=...)"
-            )
-    start = float(sde.t_min_likelihood if t_min is None else t_min)
-    end = float(sde.T if t_max is None else t_max)
-    if not 0.0 <= start < end < math.inf:
-        raise ValueError(f"times must be 0 <= t_min < t_max, finite, got {start} and {end}")
-    return start, end
-
-
-def _prior(sde: Any, prior: Any, end: float) -> Any:
-    """log p at t_max as a function x (B, D...) -> (B,), checked when it is called."""
-    if prior is None:
-        known = getattr(sde, "prior_log_prob", None)
-        if not callable(known):
-            raise TypeError(
-                f"{type(sde).__name__} has no prior_log_prob: write log_likelihood(..., prior=p) "
-                "with p.log_prob(x) the log-density at t_max"
-            )
-        if hasattr(sde, "T") and end != float(sde.T):
-            raise ValueError(
-                f"prior_log_prob is the law at T = {float(sde.T):g}, but t_max is {end:g}: write "
-                "log_likelihood(..., prior=p) with p.log_prob(x) the log-density at t_max"
-            )
-    else:
-        known = getattr(prior, "log_prob", None)
-        if not callable(known):
-            raise TypeError(f"prior must have log_prob(x), got {type(prior).__name__}")
-
-    def log_prior(x: Tensor) -> Tensor:
-        value = known(x)
-        if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
-            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(
-                f"log_prob of the prior must return one number a sample, {tuple(x.shape[:1])}, "
-                f"got {given}: torch.distributions.Independent sums over components"
-            )
-        return value.to(x.dtype)
-
-    return log_prior

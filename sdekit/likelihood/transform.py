@@ -14,6 +14,12 @@ from sdekit.noise import keys
 
 __all__ = ["DataTransform"]
 
+_NO_BOUND = (
+    "of data that was never dequantized are no bound, since a density on a lattice may be as high "
+    "as it likes: write DataTransform(levels, low, high), and score x = transform.forward(k), "
+    "which adds the noise; or leave transform= away for a density alone"
+)
+
 
 @final
 class DataTransform:
@@ -90,6 +96,36 @@ class DataTransform:
         else:
             u = torch.full_like(k, 0.5)
         return (self.low + (self.high - self.low) * ((k + u) / self.levels)).to(dtype)
+
+    def check_range(self, x: Tensor) -> None:
+        """Raise ValueError, naming sample and distance, for x outside [low, high]; NaN passes."""
+        below, above = self.low - x, x - self.high
+        beyond = torch.maximum(below, above)
+        wrong = beyond > 4.0 * torch.finfo(x.dtype).eps * max(abs(self.low), abs(self.high))
+        if bool(wrong.any()):
+            where = _first(wrong)
+            raise ValueError(
+                f"x must lie in [{self.low:g}, {self.high:g}], where its DataTransform puts data, "
+                f"but x{list(where)} = {x[where].item():g} is {beyond[where].item():g} outside, "
+                f"and so are {int(wrong.sum())} of {x.numel()} numbers: map the data with "
+                "transform.forward(k), or leave transform= away for a density alone"
+            )
+
+    def check_dequantized(self, x: Tensor) -> None:
+        """Raise ValueError for integers that were mapped but never given their noise.
+
+        They lie on a lattice: the place within its bin is the same for all numbers, which it is for
+        noise with probability 0. Fewer than 16 numbers are not looked at.
+        """
+        if not self.dequantize:
+            raise ValueError(f"bits per dimension {_NO_BOUND}")
+        finite = x[x.isfinite()].double()
+        if finite.numel() < 16:
+            return
+        place = (finite - self.low) / (self.high - self.low) * self.levels
+        place = place - (place - place[0]).round()
+        if float((place - place[0]).abs().max()) < 64.0 * self._margin(x.dtype):
+            raise ValueError(f"all numbers of x lie on one lattice: bits per dimension {_NO_BOUND}")
 
     def inverse(self, x: Tensor) -> Tensor:
         """The integers k of x's shape, int64: the bin that x lies in, the nearest one outside.

@@ -34,6 +34,22 @@ def test_pictures_are_the_same_again(tmp_path: Path) -> None:
     assert first.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.parametrize("count", [1, 10])
+def test_ranked_images_have_their_pixels_and_texts(tmp_path: Path, count: int) -> None:
+    from matplotlib.image import imread
+
+    images, texts = torch.full((count, 8, 8), 16), [f"{k}.5" for k in range(count)]
+    groups = {"most likely": (images, texts), "least likely": (0 * images, [""] * count)}
+    picture = imread(viz.ranked_images(tmp_path / "a.png", groups, limits=(0, 16)))[..., 0]
+    dark = picture < 0.5
+    # Black images above, white ones below; 5 dots a pixel and more.
+    middle = dark.shape[0] // 2
+    assert dark[:middle].sum() > count * (8 * 5) ** 2 > dark[middle:].sum()
+    other = {**groups, "least likely": (0 * images, texts)}
+    more = imread(viz.ranked_images(tmp_path / "b.png", other, limits=(0, 16)))[..., 0] < 0.5
+    assert more[middle:].sum() > dark[middle:].sum()
+
+
 @pytest.mark.parametrize(("count", "columns"), [(3, 10), (100, 10), (1000, 32)])
 def test_every_pixel_of_every_image_is_seen(tmp_path: Path, count: int, columns: int) -> None:
     from matplotlib.image import imread

@@ -56,7 +56,7 @@ def test_density_at_t_min_with_the_exact_prior(name, data):
     assert got.log_prob.dtype == torch.float64
     assert (got.log_prob - want).abs().max() < 1e-4
     assert (got.std_error == 0).all() and (got.status == 0).all()
-    assert (got.nfe > 0).all() and (got.nfe == got.nfe[0]).all()
+    assert (got.nfe > 0).all()
 
 
 # Data whose law at T is so near the default prior that the density of the data itself comes out.
@@ -117,10 +117,33 @@ def test_score_is_never_asked_beyond_the_ends():
         return score(t, x)
 
     x = score.sample(4, seed=3, dtype=torch.float64)
-    got = log_likelihood(sde, spy, x)
+    got = log_likelihood(sde, spy, x, ode="torchdiffeq", method="dopri5")
     assert min(seen) == 1e-5 and max(seen) <= 1.0
-    # One evaluation more is made by the solver at the start, and each is counted.
-    assert int(got.nfe[0]) == len(seen)
+    # The divergence looks at the field some times more when it is first called.
+    assert int(got.nfe[0]) <= len(seen) < int(got.nfe[0]) + 20
+    with pytest.raises(TypeError, match=r"let it take t of shape \(B,\), without float\(t\)"):
+        log_likelihood(sde, spy, x)
+
+
+def test_a_sample_has_times_of_its_own_between_the_ends():
+    sde = SDES["vp"]
+    score = mixture(sde)
+    seen = []
+
+    def spy(t, x):
+        seen.append(t.expand(len(x)).clone())
+        assert t.dtype == x.dtype
+        return score(t, x)
+
+    x = score.sample(5, seed=3, dtype=torch.float64)
+    x[1] *= 9.0
+    got = log_likelihood(sde, spy, x)
+    times = torch.cat(seen)
+    assert times.min() == 1e-5 and times.max() <= 1.0
+    assert len({len(t.unique()) for t in seen}) > 1  # not in step with each other
+    # A sample's evaluations: all calls while it was in the batch, but three to look at the score.
+    assert int(got.nfe.sum()) <= len(times) - 6
+    assert got.nfe.unique().numel() > 1
 
 
 def test_no_foreign_generator_is_touched():

@@ -70,7 +70,6 @@ def test_a_score_that_turns_nan_harms_only_its_sample(since):
     assert got.status.tolist() == [0, 0, 0, 0, 1, 0] and got.log_prob[4].isnan()
     others = got.status == 0
     torch.testing.assert_close(got.log_prob[others], good.log_prob[others], rtol=0, atol=1e-4)
-    assert got.nfe[4] < got.nfe[0]
 
 
 class Line:

@@ -1,7 +1,7 @@
-"""An adaptive ODE for a batch in which every sample keeps the tolerance and none harms another.
+"""torchdiffeq as a second backend, and as the oracle of the first.
 
-torchdiffeq takes one step size for the whole batch. Two things keep the samples apart all the same:
-the error norm is the worst sample's, not the batch's mean, so that each sample meets the tolerance
+It takes one step size for the whole batch. Two things keep the samples apart all the same: the
+error norm is the worst sample's, not the batch's mean, so that each sample meets the tolerance
 whatever its neighbours do; and a sample that leaves the finite numbers, or whose step size would
 shrink to nothing, is frozen and reported instead of stopping the batch.
 """
@@ -9,34 +9,24 @@ shrink to nothing, is frozen and reported instead of stopping the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-OK: Final = 0
-NONFINITE: Final = 1
-UNDERFLOW: Final = 2
+from sdekit.ode.solution import NONFINITE, OK, UNDERFLOW, OdeSolution
+
+__all__ = ["METHODS", "integrate_by_torchdiffeq"]
 
 # Both are "first same as last": their last stage is evaluated at the step's own end (see _Batch).
-METHODS = ("dopri5", "bosh3")
+METHODS: Final = ("dopri5", "bosh3")
 
 # A sample that still refuses a step of this fraction of the whole time is given up. Steps shrink by
 # 5 at most, so that takes about 14 rejections, and 10 accepted steps to grow again.
 _SMALLEST_STEP = 1e-10
 
 
-@dataclass(frozen=True, slots=True)
-class Integrated:
-    """State (B, n) at the last time, right-hand sides evaluated (B,), status (B,)."""
-
-    y: Tensor
-    nfe: Tensor
-    status: Tensor
-
-
-def integrate(
+def integrate_by_torchdiffeq(
     rhs: Callable[[Tensor, Tensor], Tensor],
     y: Tensor,
     t0: float,
@@ -47,10 +37,10 @@ def integrate(
     atol: float,
     method: str = "dopri5",
     breaks: Sequence[float] = (),
-) -> Integrated:
-    """Solve dy/dt = rhs(t, y) from t0 to t1 > t0 for finite y (B, n), B >= 1.
+) -> OdeSolution:
+    """Solve dy/dt = rhs(t, y) from t0 to t1, in either direction, for finite y (B, n), B >= 1.
 
-    rhs gets t as a 0-d tensor of y's dtype, never later than t1. ``split``: the error of a sample
+    rhs gets t as a 0-d tensor of y's dtype, never beyond t1. ``split``: the error of a sample
     is the larger of the RMS norms of its columns [:split] and [split:], relative to
     atol + rtol |y|. ``breaks``: times where rhs is not smooth, at which a step ends, because an
     error estimate across a kink is worth nothing.
@@ -59,14 +49,16 @@ def integrate(
 
     start = torch.full((), t0, dtype=y.dtype, device=y.device)
     slope = rhs(start, y)
-    batch = _Batch(rhs, y, split, (t1 - t0) * _SMALLEST_STEP)
+    batch = _Batch(rhs, y, split, abs(t1 - t0) * _SMALLEST_STEP)
     batch.nfe += 1
     batch.give_up(~slope.isfinite().all(1), NONFINITE)
     times = torch.tensor([t0, t1], dtype=torch.float64, device=y.device)
     scale = atol + rtol * y.abs()
     # A step ends at t1 too: else the last one would overshoot, and ask for the score at times where
     # the schedule may have no values.
-    stops = sorted({float(b) for b in breaks if t0 < float(b) < t1} | {t1})
+    low, high = min(t0, t1), max(t0, t1)
+    inner = {float(b) for b in breaks if low < float(b) < high}
+    stops = sorted(inner | {t1}, reverse=t1 < t0)
     odeint(
         batch,
         y,
@@ -76,11 +68,25 @@ def integrate(
         method=method,
         options={
             "norm": batch.norm,
-            "first_step": _first_step(y[:, :split], slope[:, :split], scale[:, :split], t1 - t0),
+            "first_step": _first_step(
+                y[:, :split], slope[:, :split], scale[:, :split], abs(t1 - t0)
+            ),
             "step_t": torch.tensor(stops, dtype=torch.float64, device=y.device),
         },
     )
-    return Integrated(batch.last, batch.nfe, batch.status)
+    none = torch.zeros_like(batch.nfe)
+    return OdeSolution(
+        y=batch.last,
+        t=times[-1].expand(len(y)),
+        status=batch.status,
+        nfe=batch.nfe,
+        accepted=none,
+        rejected=none.clone(),
+        stiff=none.bool(),
+        saved=None,
+        path="torchdiffeq",
+        reason="torchdiffeq was asked for: one step size for the whole batch",
+    )
 
 
 def _first_step(x: Tensor, slope: Tensor, scale: Tensor, span: float) -> float:
@@ -128,7 +134,7 @@ class _Batch:
 
     def callback_reject_step(self, t: Tensor, y: Tensor, dt: Tensor) -> None:
         """Gives up the samples that refuse even the smallest step."""
-        if float(dt) < self.floor:
+        if abs(float(dt)) < self.floor:
             self.give_up(self.error.isinf(), NONFINITE)
             self.give_up(self.error > 1.0, UNDERFLOW)
 

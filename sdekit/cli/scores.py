@@ -1,0 +1,147 @@
+"""What ``sdekit likelihood`` prints and writes about the likelihoods that it found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+
+from sdekit import viz
+from sdekit.cli.report import markdown, mean_and_error, probe_error, write_csv, write_text
+from sdekit.likelihood import Likelihood
+from sdekit.ode.solution import OK, STATUS
+from sdekit.train.data import LEVELS
+
+__all__ = ["Scores", "rows_of", "write_scores"]
+
+_SHOWN: Final = 10
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What was found, one entry an image; None for what was not asked for.
+
+    errors: solver, probes, truncation, prior, each (B,) nats. bound: (value, standard error) by so
+    many draws.
+    """
+
+    images: Tensor
+    result: Likelihood
+    errors: dict[str, Tensor] | None
+    bound: tuple[Tensor, Tensor] | None
+    draws: int
+    seconds: float
+
+
+def rows_of(found: Scores) -> list[Row]:
+    """The table: means over the images, with the standard error that their spread gives."""
+    result, log_prob = found.result, found.result.log_prob
+    rows: list[Row] = [
+        ("bits per dimension", mean_and_error(result.bits_per_dim)),
+        ("log-likelihood by the ODE, nats", mean_and_error(log_prob, 2)),
+    ]
+    if found.errors is not None:
+        free = log_prob - found.errors["truncation"] - found.errors["prior"]
+        rows.append(("  free of truncation and prior", mean_and_error(free, 2)))
+    if found.bound is not None:
+        value, error = found.bound
+        told = f"(draws: {found.draws}, ± {_of_mean(error, value):.2f} by them)"
+        rows += [
+            ("variational bound by the SDE, nats", mean_and_error(value, 2), told),
+            ("  ODE minus bound", mean_and_error(log_prob - value, 2)),
+        ]
+    if found.errors is not None:
+        rows.append(("error budget, nats an image", "mean", "largest"))
+        names = {"probes": "probes, standard error"}
+        rows += [(f"  {names.get(k, k)}", *_size(error)) for k, error in found.errors.items()]
+    rows.append(("divergence", _divergence(found.result)))
+    if bool((result.std_error > 0.0).any()):
+        rows.append(("  bits: error by the probes", f"{probe_error(result):.4f} (of the mean)"))
+    nfe = result.nfe[result.status == OK].double()
+    rows.append(
+        (
+            "evaluations of the network",
+            f"{float(nfe.mean()):.0f} an image, {int(nfe.max())} at most",
+        )
+    )
+    for status, text in STATUS.items():
+        lost = int((result.status == status).sum())
+        if lost and status != OK:
+            rows.append((f"images without a value: {text}", f"{lost}"))
+    rows.append(("seconds", f"{found.seconds:.1f}"))
+    return rows
+
+
+def write_scores(out: Path, title: str, rows: Sequence[Row], found: Scores) -> list[str]:
+    """The table, each image's numbers, a histogram, the images at both ends; names of the files."""
+    write_text(out / "summary.md", markdown(title, rows))
+    write_csv(out / "images.csv", _columns(found))
+    # Not the bound's: the noise of its draws would widen it.
+    viz.likelihood_histogram(out / "likelihoods.png", {"by the ODE": found.result.log_prob})
+    viz.ranked_images(out / "extremes.png", _extremes(found), limits=(0, LEVELS - 1))
+    return ["summary.md", "images.csv", "likelihoods.png", "extremes.png"]
+
+
+def _divergence(result: Likelihood) -> str:
+    """Which divergence was taken, with how many probes."""
+    stats = result.stats
+    most = int(stats.probes.max())
+    if most == 0:
+        return stats.divergence
+    least = int(stats.probes[stats.probes > 0].min())
+    return f"{stats.divergence}, probes: {least}" + (f" to {most}" if most > least else "")
+
+
+def _size(error: Tensor) -> tuple[str, str]:
+    """Mean and largest size of one error, over the images that have one."""
+    known = error[error.isfinite()].double()
+    lost = "" if len(known) == len(error) else f" ({len(error) - len(known)} unknown)"
+    if len(known) == 0:
+        return "unknown", ""
+    largest = float(known.abs().max())
+    mean = f"{float(known.mean()):+.2g}" if largest > 0.0 else "0"
+    return mean, f"{largest:.2g}{lost}"
+
+
+def _of_mean(error: Tensor, value: Tensor) -> float:
+    """Standard error that independent errors give the mean of the finite values."""
+    errors = error[value.isfinite()].double()
+    return float(errors.square().sum().sqrt()) / max(1, len(errors))
+
+
+def _columns(found: Scores) -> dict[str, list[Any]]:
+    """Names and values of the table of images; likelihoods in nats."""
+    result = found.result
+    columns: dict[str, Tensor] = {
+        "log_prob": result.log_prob,
+        "std_error": result.std_error,
+        "bits_per_dim": result.bits_per_dim,
+        "bits_std_error": result.bits_std_error,
+    }
+    if found.errors is not None:
+        columns |= {f"{name}_error": v for name, v in found.errors.items() if name != "probes"}
+    if found.bound is not None:
+        columns |= {"bound": found.bound[0], "bound_std_error": found.bound[1]}
+    columns |= {"evaluations": result.nfe, "probes": result.stats.probes, "status": result.status}
+    images = {"image": list(range(len(found.images)))}
+    return images | {name: values.tolist() for name, values in columns.items()}
+
+
+def _extremes(found: Scores) -> dict[str, tuple[Tensor, list[str]]]:
+    """The most and the least likely images with their nats; fewer where there are few."""
+    log_prob = found.result.log_prob
+    order = log_prob.nan_to_num(nan=-math.inf).argsort(descending=True, stable=True)
+    order = order[log_prob[order].isfinite()]
+    count = max(1, min(_SHOWN, len(order) // 2))
+
+    def shown(rows: Tensor) -> tuple[Tensor, list[str]]:
+        return found.images[rows], [f"{float(v):.1f}" for v in log_prob[rows]]
+
+    most, least = order[:count], order.flip(0)[:count]
+    return {"most likely, nats": shown(most), "least likely, nats": shown(least)}
