@@ -5,6 +5,7 @@ from sdekit.likelihood.divergence import field_divergence, make_divergence
 from sdekit.likelihood.draw import FlowSamples, sample_flow
 from sdekit.likelihood.elbo import variational_bound
 from sdekit.likelihood.flow import Flow
+from sdekit.likelihood.gradient import log_prob_with_gradient
 from sdekit.likelihood.importance import Importance, importance_weights
 from sdekit.likelihood.likelihood import log_likelihood
 from sdekit.likelihood.prior_bounds import prior_gap_interval, prior_kl_bound
@@ -25,6 +26,7 @@ __all__ = [
     "flow_truncation_error",
     "importance_weights",
     "log_likelihood",
+    "log_prob_with_gradient",
     "make_divergence",
     "prior_gap",
     "prior_gap_interval",

@@ -59,8 +59,7 @@ def test_order(name):
 def test_embedded_order(name):
     tableau, a, c, b = arrays(name)
     other = b - np.array(tableau.error)
-    # The paper's embedded weights of tsit5 miss the conditions by 2e-9.
-    assert conditions(other, a, c, tableau.order - 1) < (1e-8 if name == "tsit5" else 1e-13)
+    assert conditions(other, a, c, tableau.order - 1) < 1e-13
     assert conditions(other, a, c, tableau.order) > 1e-4  # or it would estimate nothing
 
 
