@@ -3,7 +3,8 @@
     python -m benchmarks.report benchmark.json FOLDER
 
 Ordered by script and case, sdekit first, so that two reports can be compared line by line. Curves
-of error against work come last; ``benchmarks.precision.picture`` draws them from the JSON.
+of error against work come last; ``benchmarks.precision.picture`` and
+``benchmarks.likelihood.picture`` draw them from the JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.likelihood.table import markdown as likelihood_lines
 from benchmarks.precision.table import markdown as precision_lines
 
 QUESTIONS = {
@@ -26,7 +28,7 @@ QUESTIONS = {
     "bench_components": "Cost by the number of components",
     "bench_compile": "The first call",
     "bench_sampler": "The sampler's loop",
-    "bench_likelihood": "Log-likelihood",
+    "bench_likelihood": "The parts of a log-likelihood",
     "bench_precision": "Error against work",
 }
 
@@ -241,9 +243,19 @@ def write(source: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{file_name(about)}.md"
     curves = data.get("precision", [])
-    text = markdown(about, table) + "".join(f"{line}\n" for line in precision_lines(curves))
+    likelihoods = data.get("likelihood", [])
+    lines = [
+        *precision_lines(curves),
+        *likelihood_lines(likelihoods, "Log-likelihood: the time to a given error"),
+    ]
+    text = markdown(about, table) + "".join(f"{line}\n" for line in lines)
     target.write_text(text, encoding="utf-8")
-    whole = {"machine": about, "rows": table, "precision": curves}
+    whole = {
+        "machine": about,
+        "rows": table,
+        "precision": curves,
+        "likelihood": likelihoods,
+    }
     target.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return target
 

@@ -47,9 +47,8 @@ class RightSide:
         """dy/dt of the samples ``rows``: t (m,), y (m, D + columns)."""
         t, x = t.to(self.dtype), y[:, : self.dim].to(self.dtype).reshape(-1, *self.event)
         if self.estimator is None:
-            assert self.flow.divergence is not None
-            slope = self.field(t, x)
-            columns = self.flow.divergence(t, x).reshape(-1, 1)
+            slope, columns = self.flow.with_divergence(t, x, self.field)
+            columns = columns.reshape(-1, 1)
         else:
             slope, columns = self._of(rows)(lambda x: self.field(t, x), x)
         return torch.cat([slope.reshape(-1, self.dim), columns], dim=1).to(y.dtype)

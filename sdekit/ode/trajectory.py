@@ -45,6 +45,8 @@ def trace_attempt(
     def field(t: Tensor, y: Tensor) -> Tensor:
         return batch.field(t, y, batch.rows)
 
+    rule = _as_parameters(rule, batch.y)
+
     def step(now: Mapping[str, Tensor], z: Any, states: Sequence[Tensor]) -> Sequence[Tensor]:
         y, slope, *book = states
         slopes, before, last = [slope], y, y
@@ -63,6 +65,23 @@ def trace_attempt(
         return None, str(error)
     obstacle = kernel_obstacle(program, batch.backend)
     return (None, obstacle) if obstacle else (program, "")
+
+
+def _as_parameters(rule: Rule, y: Tensor) -> Rule:
+    """The rule with tensors for numbers: another tolerance is no other kernel."""
+
+    def number(value: float) -> Any:
+        return torch.tensor(value, dtype=y.dtype, device=y.device)
+
+    rest = rule.rest or (rule.rtol, rule.atol)
+    return rule._replace(
+        rtol=number(rule.rtol),
+        atol=number(rule.atol),
+        rest=(number(rest[0]), number(rest[1])),
+        stops=tuple(map(number, rule.stops)),
+        floor=number(rule.floor),
+        max_steps=number(rule.max_steps),
+    )
 
 
 def run_trajectories(batch: Batch, tableau: Tableau, rule: Rule, program: Program) -> None:

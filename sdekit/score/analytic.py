@@ -181,6 +181,8 @@ class GaussianMixture:
                 f"stds must be a number, ({k},) or {tuple(self.means.shape)}, "
                 f"got shape {tuple(spread.shape)}"
             )
+        # One number a component stays one: a sample's variances are (K, 1) then, not (K, D).
+        self._spread = spread
         self.stds = spread.expand_as(self.means)
         mass = _tensor(parameter("weights", [1.0] * k if weights is None else weights, minimum=0.0))
         if mass.shape != (1, k):
@@ -207,12 +209,16 @@ class GaussianMixture:
 
         because the gradient of r_k is r_k (s_k - s). Nothing is lost to cancellation in the spread.
         """
+        return self.with_divergence(t, x)[1]
+
+    def with_divergence(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The score and its divergence, for little more than one of them."""
         residual, std = self._components(t, x)
         share = self._joint(residual, std, x).softmax(0)
         scores = -residual / std.square()
         score = (share.view(len(self.means), -1, *[1] * (x.ndim - 1)) * scores).sum(0)
         inner = (scores - score).square() - std.square().reciprocal()
-        return (share * inner.flatten(2).sum(2)).sum(0)
+        return score, (share * inner.flatten(2).sum(2)).sum(0)
 
     def log_prob(self, t: Tensor, x: Tensor) -> Tensor:
         """Value of log p_t(x) in nats, (B,); t = 0 gives the density of the data."""
@@ -250,7 +256,7 @@ class GaussianMixture:
         _check_event(self.event_shape, x)
         alpha, var = _diffused(self.sde, t, x)
         centres = alpha * self.sde.centered(self.means.to(x)).unsqueeze(1)
-        std = (alpha * self.stds.to(x).unsqueeze(1)).square() + var
+        std = (alpha * self._spread.to(x).unsqueeze(1)).square() + var
         return self.sde.centered(x) - centres, std.sqrt()
 
     def _joint(self, residual: Tensor, std: Tensor, x: Tensor) -> Tensor:

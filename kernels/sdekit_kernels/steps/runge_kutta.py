@@ -36,6 +36,9 @@ its accuracy, held the steps down."""
 
 SAFETY: Final = 0.9
 SHRINK, GROW = 0.2, 10.0
+AGAIN: Final = 0.25
+"""A step that is refused twice running shrinks by this at least: where the error falls slower than
+the order says, as at a kink or a singular start, the rule for smooth fields would creep."""
 LEAST_ERROR: Final = 1e-4
 """Errors below this count as this in the controller's memory, so that one lucky step does not make
 the next one's proposal small."""
@@ -139,6 +142,7 @@ def finish_torch(
     grown = grown.clamp(SHRINK, GROW)
     grown = torch.where(last < 0.0, grown.clamp_max(1.0), grown)
     shrunk = (SAFETY * error ** (-1.0 / rule.order)).clamp(SHRINK, SAFETY)
+    shrunk = torch.where(last < 0.0, shrunk.clamp_max(AGAIN), shrunk)
 
     t_next = t + dt
     for stop in rule.stops:  # a step that was cut to a stop ends there, to the bit

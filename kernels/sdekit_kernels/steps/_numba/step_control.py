@@ -14,6 +14,7 @@ import numpy as np
 from sdekit_kernels._cpu.jit import inline
 from sdekit_kernels.fuse._numba.math import exp64, log64
 from sdekit_kernels.steps.runge_kutta import (
+    AGAIN,
     DONE,
     GROW,
     LEAST_ERROR,
@@ -66,7 +67,7 @@ def propose(h: Any, last: Any, error: Any, factor: Any, dt: Any, kept: Any, n: i
         cut = (abs(step) < abs(old)) & (grown >= 1.0) & (abs(old) > abs(longer))
         taken = old if cut else longer
         kept[r] = cut
-        refused = step * min(at_least, SAFETY)
+        refused = step * min(at_least, AGAIN if last[r] < 0.0 else SAFETY)
         e = error[r]
         h[r] = taken if e <= 1.0 else (refused if e > 1.0 else old)
     for r in range(n):

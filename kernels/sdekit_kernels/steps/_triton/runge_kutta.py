@@ -16,6 +16,7 @@ _UNDERFLOW: tl.constexpr = tl.constexpr(rk.UNDERFLOW)
 _MAX_STEPS: tl.constexpr = tl.constexpr(rk.MAX_STEPS)
 _STIFF: tl.constexpr = tl.constexpr(rk.STIFF)
 _SAFETY: tl.constexpr = tl.constexpr(rk.SAFETY)
+_AGAIN: tl.constexpr = tl.constexpr(rk.AGAIN)
 _SHRINK: tl.constexpr = tl.constexpr(rk.SHRINK)
 _GROW: tl.constexpr = tl.constexpr(rk.GROW)
 _LOG_LEAST: tl.constexpr = tl.constexpr(math.log2(rk.LEAST_ERROR))
@@ -104,7 +105,8 @@ def control(square, last, alpha, beta, inverse):
     grown = tl.minimum(factor, _wide(_GROW, square))
     grown = tl.where(last < 0.0, tl.minimum(grown, _wide(1.0, square)), grown)
     memory = tl.exp2(tl.maximum(logarithm, _wide(_LOG_LEAST, square)))
-    return grown, tl.minimum(factor, _wide(_SAFETY, square)), memory
+    most = tl.where(last < 0.0, _wide(_AGAIN, square), _wide(_SAFETY, square))
+    return grown, tl.minimum(factor, most), memory
 
 
 @triton.jit(do_not_specialize=["n_stops", "split", "max_steps", "n_samples"])
