@@ -61,7 +61,7 @@ def test_inverse_takes_the_nearest_bin_outside():
 def test_bits_per_dim_from_the_log_prob():
     sde = VP()
     transform = DataTransform(256, -1.0, 1.0)
-    x = torch.zeros(2, 3, 4, 4, dtype=torch.float64)
+    x = torch.linspace(-0.9, 0.8, 96, dtype=torch.float64).reshape(2, 3, 4, 4)
     got = log_likelihood(
         sde, Gaussian(0.0, 0.5, sde), x, transform=transform, divergence="hutchinson", n_probes=2
     )

@@ -150,7 +150,6 @@ def finish_kernel(
     status = tl.load(status_in + row, mask=live, other=0)
     running = live & (status == _RUNNING)
     base = row.to(tl.int64)[:, None] * dim
-    rtol, atol = tl.load(numbers + 3).to(DTYPE), tl.load(numbers + 4).to(DTYPE)
 
     t = tl.load(t_in + row, mask=live, other=0.0)
     dt = tl.load(dt_in + row, mask=live, other=0.0)
@@ -159,6 +158,7 @@ def finish_kernel(
     accepted = tl.load(accepted_in + row, mask=live, other=0)
     rejected = tl.load(rejected_in + row, mask=live, other=0)
     stiff = tl.load(stiff_in + row, mask=live, other=0)
+    rtol, atol = tl.load(numbers + 3).to(DTYPE), tl.load(numbers + 4).to(DTYPE)
     rtol_2, atol_2 = tl.load(numbers + 8).to(DTYPE), tl.load(numbers + 9).to(DTYPE)
     floor, sign = tl.load(numbers + 5), tl.load(numbers + 6)
 
@@ -178,7 +178,8 @@ def finish_kernel(
         largest = tl.maximum(tl.abs(old), tl.abs(new))
         wide = tl.zeros([ROWS, WIDTH], DTYPE)
         first = column < split
-        relative, least = tl.where(first, wide + rtol, rtol_2), tl.where(first, wide + atol, atol_2)
+        relative = wide + tl.where(first, rtol, rtol_2)
+        least = wide + tl.where(first, atol, atol_2)
         ratio = (total / fma(relative, largest, least)).to(tl.float64)
         finite = (tl.abs(new) < _INF) & (tl.abs(slope) < _INF)
         part = tl.where(finite, ratio * ratio, tl.full([ROWS, WIDTH], float("nan"), tl.float64))
