@@ -246,8 +246,8 @@ TAIL = """
 
 ![error against time](images/work_precision.png)
 
-Error against wall time on two CPU cores, beside torchsde and diffrax:
-`benchmarks/bench_precision.py`.
+Error against wall time on two CPU cores, beside torchsde and diffrax; what is compiled was compiled
+before: `benchmarks/bench_precision.py`.
 """
 
 
