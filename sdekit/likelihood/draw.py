@@ -116,16 +116,9 @@ def sample_flow(
         raise TypeError(
             f"sample_flow takes no {unknown[0]!r}: of the solve it takes {', '.join(_OPTIONS)}"
         )
-    ends = {"t_min": t_min, "t_max": t_max, "prior": prior, "breaks": breaks}
-    if isinstance(sde, Flow):
-        if shape is None:
-            score, shape = None, score
-        given = [name for name, value in {"score": score, **ends}.items() if value is not None]
-        if given:
-            raise TypeError(f"a Flow says itself what {given[0]} says: leave {given[0]}= away")
-        flow = sde
-    else:
-        flow = Flow.from_score(sde, score, **ends)
+    if isinstance(sde, Flow) and shape is None:
+        score, shape = None, score
+    flow = Flow.of(sde, score, t_min=t_min, t_max=t_max, prior=prior, breaks=breaks)
     if latent is None:
         latent = draw_prior(flow, shape, seed, first_sample, dtype, device)
     else:

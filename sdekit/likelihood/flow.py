@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from sdekit.likelihood.pointwise import own_prior
 from sdekit.sde import AffineSDE, ProbabilityFlow, check_output, expand
 from sdekit.sde.parameters import event_sum
 
@@ -62,6 +63,19 @@ class Flow:
         self.sde: Any = None
         self.score: Any = None
         self._joint: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    @classmethod
+    def of(cls, sde: Any, score: Any = None, **ends: Any) -> Flow:
+        """``sde`` if it is a flow, else ``from_score(sde, score, **ends)``.
+
+        Raises TypeError for a flow together with what it says itself: a score or ends.
+        """
+        if not isinstance(sde, cls):
+            return cls.from_score(sde, score, **ends)
+        given = [name for name, v in {"score": score, **ends}.items() if v is not None]
+        if given:
+            raise TypeError(f"a Flow says itself what {given[0]} says: leave {given[0]}= away")
+        return sde
 
     @classmethod
     def from_score(
@@ -142,18 +156,7 @@ class _Prior:
     """An SDE's own law at T."""
 
     def __init__(self, sde: Any, end: float) -> None:
-        known = getattr(sde, "prior_log_prob", None)
-        if not callable(known):
-            raise TypeError(
-                f"{type(sde).__name__} has no prior_log_prob: write log_likelihood(..., prior=p) "
-                "with p.log_prob(x) the log-density at t_max"
-            )
-        if hasattr(sde, "T") and end != float(sde.T):
-            raise ValueError(
-                f"prior_log_prob is the law at T = {float(sde.T):g}, but t_max is {end:g}: write "
-                "log_likelihood(..., prior=p) with p.log_prob(x) the log-density at t_max"
-            )
-        self.sde, self.log_prob = sde, known
+        self.sde, self.log_prob = sde, own_prior(sde, end)
 
 
 def _joint_form(sde: AffineSDE, score: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:

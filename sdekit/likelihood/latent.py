@@ -10,7 +10,7 @@ from sdekit_kernels.checks import check_float_tensor, check_int_range
 from torch import Tensor
 
 from sdekit.likelihood.flow import Flow
-from sdekit.likelihood.likelihood import check_x
+from sdekit.likelihood.pointwise import check_points
 
 __all__ = ["check_latent", "draw_prior"]
 
@@ -86,7 +86,7 @@ def check_latent(
     z: Any, shape: Any, dtype: torch.dtype | None, device: torch.device | str | None
 ) -> None:
     """Raise TypeError or ValueError for a latent that is no batch, or not what is asked for."""
-    check_x(check_float_tensor("latent", z))
+    check_points(check_float_tensor("latent", z))
     if dtype is not None or device is not None:
         raise TypeError("latent has a dtype and a device of its own: leave dtype= and device= away")
     if shape is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sdekit.likelihood.divergence import DERIVATIVES, KINDS, MEMORY, PROBES
 from sdekit.likelihood.flow import Flow
+from sdekit.likelihood.pointwise import check_points
 from sdekit.likelihood.result import Likelihood
 from sdekit.likelihood.solve import Ask, solve_likelihood
 from sdekit.likelihood.torchdiffeq_backend import METHODS as TORCHDIFFEQ
@@ -25,7 +26,7 @@ from sdekit.likelihood.transform import DataTransform
 from sdekit.ode import TABLEAUS
 from sdekit.ode.integrate import check_tolerances
 
-__all__ = ["check_x", "log_likelihood"]
+__all__ = ["log_likelihood"]
 
 
 @torch.no_grad()
@@ -95,16 +96,8 @@ def log_likelihood(
     """
     if isinstance(sde, Flow) and isinstance(score, Tensor) and x is None:
         score, x = None, score
-    check_x(x)
-    assert x is not None
-    if isinstance(sde, Flow):
-        given = {"score": score, "t_min": t_min, "t_max": t_max, "prior": prior, "breaks": breaks}
-        wrong = [name for name, value in given.items() if value is not None]
-        if wrong:
-            raise TypeError(f"a Flow says itself what {wrong[0]} says: leave {wrong[0]}= away")
-        flow = sde
-    else:
-        flow = Flow.from_score(sde, score, t_min=t_min, t_max=t_max, prior=prior, breaks=breaks)
+    x = check_points(x)
+    flow = Flow.of(sde, score, t_min=t_min, t_max=t_max, prior=prior, breaks=breaks)
     if transform is not None and not isinstance(transform, DataTransform):
         raise TypeError(f"transform must be a DataTransform, got {type(transform).__name__}")
     if transform is not None:
@@ -145,16 +138,3 @@ def log_likelihood(
         fuse=fuse,
     )
     return solve_likelihood(ask, x, transform)
-
-
-def check_x(x: Any) -> None:
-    """Raise TypeError or ValueError for what is no batch of samples."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}: write torch.as_tensor")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x must be float32 or float64, got {x.dtype}: write x.float()")
-    if x.ndim < 2 or x.shape[1:].numel() == 0:
-        raise ValueError(
-            f"x must have the shape (B, D...) with D >= 1, got {tuple(x.shape)}: "
-            "write x.view(-1, 1) for samples of one number"
-        )

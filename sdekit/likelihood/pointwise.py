@@ -6,12 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sdekit_kernels.checks import check_float_tensor
 from torch import Tensor
 
 from sdekit.sde import AffineSDE, check_output
 
-__all__ = ["ScoreLike", "check_affine", "check_points", "log_prior", "per_sample", "score_at"]
+__all__ = [
+    "ScoreLike",
+    "check_affine",
+    "check_points",
+    "log_prior",
+    "own_prior",
+    "per_sample",
+    "score_at",
+]
 
 ScoreLike = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,16 +37,16 @@ def check_points(x: Any) -> Tensor:
 
     Raises TypeError for what is no such tensor, ValueError for a shape without components.
     """
-    check_float_tensor("x", x)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}: write torch.as_tensor")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}: write x.float()")
     if x.ndim < 2 or x.shape[1:].numel() == 0:
         raise ValueError(
             f"x must have the shape (B, D...) with D >= 1, got {tuple(x.shape)}: write "
-            "x.view(-1, 1) for samples of one component"
+            "x.view(-1, 1) for samples of one number"
         )
-    points: Tensor = x
-    return points
+    return x
 
 
 def score_at(score: ScoreLike, t: float | Tensor, x: Tensor) -> Tensor:
@@ -91,22 +98,28 @@ def log_prior(sde: Any, prior: Any, end: float) -> Callable[[Tensor], Tensor]:
         if not callable(known):
             raise TypeError(f"prior must have log_prob(x), got {type(prior).__name__}")
     else:
-        known = getattr(sde, "prior_log_prob", None)
-        if not callable(known):
-            raise TypeError(
-                f"{type(sde).__name__} has no prior_log_prob: write prior=p with p.log_prob(x) "
-                "the log-density at t_max"
-            )
-        if end != float(sde.T):
-            raise ValueError(
-                f"prior_log_prob is the law at T = {float(sde.T):g}, but t_max is {end:g}: write "
-                "prior=p with p.log_prob(x) the log-density at t_max"
-            )
+        known = own_prior(sde, end)
 
     def value(x: Tensor) -> Tensor:
         return per_sample("log_prob of the prior", known(x), x)
 
     return value
+
+
+def own_prior(sde: Any, end: float) -> Any:
+    """The SDE's ``prior_log_prob``; TypeError if it has none, ValueError if not of time ``end``."""
+    known = getattr(sde, "prior_log_prob", None)
+    if not callable(known):
+        raise TypeError(
+            f"{type(sde).__name__} has no prior_log_prob: write prior=p with p.log_prob(x) "
+            "the log-density at t_max"
+        )
+    if hasattr(sde, "T") and end != float(sde.T):
+        raise ValueError(
+            f"prior_log_prob is the law at T = {float(sde.T):g}, but t_max is {end:g}: write "
+            "prior=p with p.log_prob(x) the log-density at t_max"
+        )
+    return known
 
 
 def _times(t: float | Tensor, x: Tensor) -> Tensor:

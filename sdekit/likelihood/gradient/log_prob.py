@@ -16,8 +16,8 @@ from sdekit.likelihood.gradient.adjoint import solve_with_adjoint
 from sdekit.likelihood.gradient.leaves import find_leaves
 from sdekit.likelihood.gradient.problem import Problem
 from sdekit.likelihood.gradient.through import replay
-from sdekit.likelihood.likelihood import check_x
 from sdekit.likelihood.own_times import with_own_times
+from sdekit.likelihood.pointwise import check_points
 from sdekit.likelihood.right_side import RightSide
 from sdekit.ode import TABLEAUS
 from sdekit.ode.integrate import check_tolerances
@@ -84,10 +84,8 @@ def log_prob_with_gradient(
     """
     if isinstance(sde, Flow) and isinstance(score, Tensor) and x is None:
         score, x = None, score
-    check_x(x)
-    assert x is not None
-    ends = {"score": score, "t_min": t_min, "t_max": t_max, "prior": prior, "breaks": breaks}
-    flow = _flow(sde, **ends)
+    x = check_points(x)
+    flow = Flow.of(sde, score, t_min=t_min, t_max=t_max, prior=prior, breaks=breaks)
     check_choice("gradient", gradient, GRADIENTS)
     check_choice("divergence", divergence, _KINDS)
     check_choice("method", method, tuple(TABLEAUS))
@@ -158,13 +156,3 @@ def _log_prob(side: RightSide, end: Tensor) -> Tensor:
     latent, columns = end[:, : side.dim], end[:, side.dim :]
     integral = columns[:, 0] if side.estimator is None else side.estimator.combine(columns)[0]
     return side.flow.log_prior(latent.reshape(-1, *side.event)) + integral
-
-
-def _flow(sde: Any, **ends: Any) -> Flow:
-    """The flow that is meant; raises TypeError for what a Flow says itself."""
-    if not isinstance(sde, Flow):
-        return Flow.from_score(sde, **ends)
-    wrong = [name for name, value in ends.items() if value is not None]
-    if wrong:
-        raise TypeError(f"a Flow says itself what {wrong[0]} says: leave {wrong[0]}= away")
-    return sde
