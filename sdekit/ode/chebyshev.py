@@ -28,6 +28,7 @@ from sdekit_kernels.steps.runge_kutta import (
     RUNNING,
     UNDERFLOW,
     Rule,
+    arrival,
     next_step,
 )
 from torch import Tensor
@@ -90,15 +91,12 @@ def run_chebyshev(batch: Batch, rule: Rule, rows: Tensor) -> None:
         grown = (0.8 * error.clamp_min(1e-10) ** (-1.0 / 3.0)).clamp(0.1, 5.0)
         smooth = grown * (last / error.clamp_min(LEAST_ERROR)).clamp(0.2, 1.0) ** (1.0 / 6.0)
         factor = torch.where(accept, smooth, grown.clamp_max(0.8))
-        here = t + dt
-        for stop in rule.stops:
-            here = torch.where(dt == stop - t, stop, here)
         if batch.watched and bool(accept.any()):
             m = accept.nonzero().squeeze(1)
             batch.hear(Taken(batch.rows[m], t[m], dt[m], y[m], new[m], slope[m], after[m]))
         cut = accept & (dt.abs() < h.abs()) & (grown >= 1.0)
         h = torch.where(cut & (h.abs() > (dt * factor).abs()), h, dt * factor)
-        t = torch.where(accept, here, t)
+        t = torch.where(accept, arrival(t, dt, rule), t)
         y = torch.where(accept[:, None], new, y)
         slope = torch.where(accept[:, None], after, slope)
         last = torch.where(accept, error.clamp_min(LEAST_ERROR), last)

@@ -21,7 +21,7 @@ import torch
 
 __all__ = [
     "DONE", "MAX_STEPS", "NONFINITE", "RUNNING", "STIFF", "UNDERFLOW", "Book", "Rule",
-    "finish_torch", "stage_torch",
+    "arrival", "finish_torch", "next_step", "stage_torch",
 ]  # fmt: skip
 
 RUNNING: Final = -1
@@ -144,9 +144,7 @@ def finish_torch(
     shrunk = (SAFETY * error ** (-1.0 / rule.order)).clamp(SHRINK, SAFETY)
     shrunk = torch.where(last < 0.0, shrunk.clamp_max(AGAIN), shrunk)
 
-    t_next = t + dt
-    for stop in rule.stops:  # a step that was cut to a stop ends there, to the bit
-        t_next = torch.where(dt == stop - t, stop, t_next)
+    t_next = arrival(t, dt, rule)
     # A step that a stop cut short says nothing against the longer one, unless it was hard itself.
     cut = (dt.abs() < h.abs()) & (grown >= 1.0)
     keep = cut & (h.abs() > (dt * grown).abs())
@@ -179,6 +177,14 @@ def finish_torch(
     y = torch.where(rows, y_new, y)
     first = torch.where(rows, slopes[-1], slopes[0])
     return y, first, Book(t, dt, h, last, status, accepted, rejected, stiff), error
+
+
+def arrival(t: torch.Tensor, dt: torch.Tensor, rule: Rule) -> torch.Tensor:
+    """t + dt; a step that was cut to a stop ends there, to the bit."""
+    t_next = t + dt
+    for stop in rule.stops:
+        t_next = torch.where(dt == stop - t, stop, t_next)
+    return t_next
 
 
 def next_step(t: torch.Tensor, h: torch.Tensor, rule: Rule) -> torch.Tensor:
