@@ -19,6 +19,7 @@ from sdekit.sample import annealed_langevin
 from sdekit.sample.sample import sample
 from sdekit.sde import (
     CIR,
+    DDPM,
     GBM,
     OU,
     SDE,
@@ -55,6 +56,7 @@ from sdekit.solvers.stability import StabilityWarning
 
 __all__ = [
     "CIR",
+    "DDPM",
     "GBM",
     "OU",
     "SDE",

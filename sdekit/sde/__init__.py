@@ -2,6 +2,7 @@
 
 from sdekit.sde.affine import AffineSDE
 from sdekit.sde.base import SDE, Marginal, as_time, check_output, expand, nonnegative_mask
+from sdekit.sde.chain import DDPM, ChainBeta
 from sdekit.sde.cir import CIR
 from sdekit.sde.classic import GBM
 from sdekit.sde.diffusion import VE, VP, SubVP
@@ -16,6 +17,7 @@ from sdekit.sde.underdamped import UnderdampedLangevin
 
 __all__ = [
     "CIR",
+    "DDPM",
     "GBM",
     "OU",
     "SDE",
@@ -23,6 +25,7 @@ __all__ = [
     "VP",
     "AffineSDE",
     "Brownian",
+    "ChainBeta",
     "Converted",
     "CosineBeta",
     "DoubleWell",
