@@ -22,7 +22,8 @@ DEQUANTIZE: Final = 4
 DATA: Final = 5
 """Draws from analytic data distributions."""
 TRAIN: Final = 6
-"""Times and noise of training losses, in consecutive streams from here."""
+"""Training, in consecutive streams from here: the order of the data, times and levels of losses,
+their noise, geometry and rounding of augmented images, projections of sliced score matching."""
 INIT: Final = 32
 """Initial weights of networks, one stream a parameter tensor from here."""
 SPACE_TIME: Final = 1 << 15
@@ -41,6 +42,8 @@ ELBO_TIME: Final = SPACE_TIME + 6
 """Times of the variational bound of a likelihood."""
 PRIOR_GAP: Final = SPACE_TIME + 7
 """Draws at T that normalize the law there."""
+START: Final = SPACE_TIME + 8
+"""Noise that takes given data up to a time, from which a sampler goes down again."""
 BRIDGE: Final = 1 << 16
 """Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""
 BRIDGE_AREA: Final = 1 << 24

@@ -5,9 +5,13 @@
 """
 
 from sdekit.sample.annealed_langevin import annealed_langevin
+from sdekit.sample.conditional import conditional_score
 from sdekit.sample.correctors import CORRECTORS
+from sdekit.sample.flow_map import flow_map
 from sdekit.sample.grid import polynomial_times, uniform_times
 from sdekit.sample.info import SampleInfo
+from sdekit.sample.inpaint import inpaint
+from sdekit.sample.interpolate import interpolate
 from sdekit.sample.predictors import PREDICTORS
 from sdekit.sample.sample import sample
 
@@ -16,6 +20,10 @@ __all__ = [
     "PREDICTORS",
     "SampleInfo",
     "annealed_langevin",
+    "conditional_score",
+    "flow_map",
+    "inpaint",
+    "interpolate",
     "polynomial_times",
     "sample",
     "uniform_times",
