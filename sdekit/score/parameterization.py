@@ -99,6 +99,24 @@ def from_edm(net: Net, sde: AffineSDE) -> Score:
     return score
 
 
+def clip_data(score: Score, sde: AffineSDE, low: float = -1.0, high: float = 1.0) -> Score:
+    """Score of a model whose estimate of x_0 is held in [low, high], where the data lie.
+
+    score' = (alpha clip(E[x_0 | x_t]) - y) / sigma^2, with E[x_0 | x_t] by Tweedie: the clipping of
+    Ho et al. 2020's sampler. It is no score where the clip binds, and divergences see that.
+    Raises TypeError as ``from_eps`` does, ValueError unless low < high.
+    """
+    _check(score, sde)
+    if not low < high:
+        raise ValueError(f"low must be below high, got {low!r} and {high!r}")
+
+    def clipped(t: Tensor, x: Tensor) -> Tensor:
+        x0 = sde.tweedie(t, x, score(t, x)).clamp(low, high)
+        return _from_data(sde, x0, x, *_coefficients(sde, t, x))
+
+    return clipped
+
+
 def _coefficients(sde: AffineSDE, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """alpha(t) and sigma(t), to multiply x."""
     t = as_time(t, x)
