@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-PACKAGES = ("torch", "triton", "numba", "numpy", "torchsde", "torchdiffeq", "diffrax", "jax")
+PACKAGES = (
+    "torch",
+    "triton",
+    "numba",
+    "numpy",
+    "torchsde",
+    "torchdiffeq",
+    "diffrax",
+    "jax",
+    "diffusers",
+)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "NUMBA_THREADING_LAYER")
 # Before the first benchmark: afterwards the benchmarks themselves are the load.
 LOAD_BEFORE = os.getloadavg()

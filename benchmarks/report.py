@@ -28,6 +28,7 @@ QUESTIONS = {
     "bench_components": "Cost by the number of components",
     "bench_compile": "The first call",
     "bench_sampler": "The sampler's loop",
+    "bench_schedulers": "A sampler's step besides the network",
     "bench_likelihood": "The parts of a log-likelihood",
     "bench_precision": "Error against work",
 }
