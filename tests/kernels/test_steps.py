@@ -16,6 +16,16 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SHAPES = [(5,), (3, 1), (7, 2), (4, 3), (9, 4), (2, 3, 5), (3, 1, 8, 8), (2, 1027), (130, 17)]
 DRAW = {"seed": 11, "stream": 2, "step": 6, "first_sample": 5}
 BACKENDS = ["numba", "triton", "torch"]
+# Triton's interpreter takes a second for a case. 16-bit numbers differ in what is loaded and stored
+# alone, so each kind takes half of the shapes there; of one lane, aligned and not, all take one.
+HALVES = {torch.bfloat16: SHAPES[::2], torch.float16: [*SHAPES[1::2], (9, 4)]}
+CASES = [
+    pytest.param(shape, dtype, backend, id=f"{shape}-{dtype}-{backend}")
+    for shape in SHAPES
+    for dtype in DTYPES
+    for backend in BACKENDS
+    if backend != "triton" or shape in HALVES.get(dtype, SHAPES)
+]
 
 
 def inputs(shape, dtype, device):
@@ -57,9 +67,7 @@ def as_full(c, x):
     return c.view(-1, *(1,) * (x.ndim - 1)) if c.shape == x.shape[:1] else c
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "dtype", "backend"), CASES)
 def test_steps_are_their_formulas(shape, dtype, backend, triton_device):
     x, s = inputs(shape, dtype, device_of(backend, triton_device))
     z, xd, sd = noise(x), x.double(), s.double()
@@ -85,9 +93,7 @@ def test_steps_are_their_formulas(shape, dtype, backend, triton_device):
         assert_close(got, xd + df * sd + cf * df.sqrt() * z, scale, backend)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "dtype", "backend"), CASES)
 @pytest.mark.parametrize("norm", ["sample", "batch"])
 def test_langevin_step_is_its_formula(shape, dtype, backend, norm, triton_device):
     x, s = inputs(shape, dtype, device_of(backend, triton_device))

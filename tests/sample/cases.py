@@ -16,7 +16,15 @@ SDES: dict[str, AffineSDE] = {
     "ou": OU(1.3, 0.7, 0.9),
     "brownian": Brownian(1.7),
 }
-PREDICTORS = ("euler_maruyama", "reverse_diffusion", "ancestral", "probability_flow", "none")
+PREDICTORS = (
+    "euler_maruyama",
+    "reverse_diffusion",
+    "ancestral",
+    "probability_flow",
+    "ddpm",
+    "ddim",
+    "none",
+)
 THETA, MU, SIGMA = [0.5, -0.3, 1.1, 2.0, 0.9], [0.7, 0.1, 0.0, -1.0, 2.0], [0.9, 1.2, 0.5, 1.0, 2.0]
 
 

@@ -30,11 +30,19 @@ def both(sde, score, shape, **how):
 @pytest.mark.parametrize("corrector", ["none", "langevin", "annealed"])
 @pytest.mark.parametrize("predictor", PREDICTORS)
 def test_every_pair(predictor, corrector, corrector_first):
+    """With the last noise in one order and without it in the other: each is a kernel to compile."""
     score = Gaussian(0.3, 0.5, VP)
     how = {"predictor": predictor, "corrector": corrector, "corrector_first": corrector_first}
-    for denoise in (True, False):
-        if predictor != "none" or corrector != "none":
-            both(VP, score, (50, 6), denoise=denoise, **how, **HOW)
+    how["denoise"] = corrector_first != (corrector == "langevin")
+    if predictor != "none" or corrector != "none":
+        both(VP, score, (50, 6), **how, **HOW)
+
+
+@pytest.mark.parametrize("predictor", ["none", "ddim"])
+def test_the_corrector_without_bias(predictor):
+    score = Gaussian(0.3, 0.5, VP)
+    how = {"predictor": predictor, "corrector": "ou", "corrector_first": predictor == "ddim"}
+    both(VP, score, (50, 6), data_std=[0.5, 0.4, 1.0, 2.0, 0.1, 1.0], **how, **HOW)
 
 
 @pytest.mark.parametrize("name", sorted(SDES))
@@ -62,6 +70,12 @@ def test_pieces_have_the_bits_of_the_whole():
     cuts = ((100, 1), (101, 7), (108, 3))
     parts = [sample(VP, score, (n, 3), first_sample=at, **how) for at, n in cuts]
     assert torch.equal(torch.cat(parts), whole)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (7, 1)])
+def test_the_start_that_is_kept_is_not_written_over(shape):
+    # The transpose of one sample, or of one component, is contiguous without a copy.
+    both(VP, Gaussian(0.3, 0.5, VP), shape, **HOW)
 
 
 @pytest.mark.parametrize(

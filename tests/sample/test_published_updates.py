@@ -1,6 +1,9 @@
 """Every predictor with every corrector on every SDE, path by path, against the papers' formulas.
 
-Same noise, float64, so the two differ by rounding alone: no statistics can hide a wrong term.
+Same noise, float64, so the two differ by rounding alone: no statistics can hide a wrong term. All
+combinations go step by step, which needs no compiler; that a kernel of the whole run does the same
+is shown by ``test_fused`` for every pair of predictor and corrector, and here for every predictor
+on every SDE.
 """
 
 from __future__ import annotations
@@ -46,7 +49,19 @@ def walk(law, run, shape, snr, norm, denoise):
     return x, largest
 
 
-def compare(name, predictor, corrector, *, first, inner=1, norm="sample", denoise=True, grid=None):
+def compare(
+    name,
+    predictor,
+    corrector,
+    *,
+    first,
+    inner=1,
+    norm="sample",
+    denoise=True,
+    grid=None,
+    fuse=None,
+    **options,
+):
     shape = (7, 5)
     sde, law, mean, std = case(name, shape[1])
     given = uniform(law, N) if grid is None else grid
@@ -60,6 +75,7 @@ def compare(name, predictor, corrector, *, first, inner=1, norm="sample", denois
         snr=0.2,
         inner=inner,
         first=first,
+        options=options,
     )
     want, largest = walk(law, run, shape, 0.2, norm, denoise)
     got = sample(
@@ -76,6 +92,8 @@ def compare(name, predictor, corrector, *, first, inner=1, norm="sample", denois
         seed=SEED,
         first_sample=FIRST,
         dtype=torch.float64,
+        fuse=fuse,
+        **options,
         **({"steps": N} if grid is None else {"times": grid}),
     )
     # Rounding: a few hundred operations at 2e-16 of the largest state, each amplified by at most
@@ -84,11 +102,11 @@ def compare(name, predictor, corrector, *, first, inner=1, norm="sample", denois
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["predictor_first", "corrector_first"])
-@pytest.mark.parametrize("corrector", ["none", "langevin", "annealed"])
+@pytest.mark.parametrize("corrector", ["none", "langevin", "annealed", "ou"])
 @pytest.mark.parametrize("predictor", PREDICTORS)
 @pytest.mark.parametrize("name", [*SDES, "ou_components"])
 def test_every_combination(name, predictor, corrector, first):
-    compare(name, predictor, corrector, first=first)
+    compare(name, predictor, corrector, first=first, fuse=False)
 
 
 @pytest.mark.parametrize("corrector", ["langevin", "annealed"])
@@ -112,6 +130,29 @@ def test_a_given_grid_and_the_noisy_end(name, predictor):
     ramp = np.linspace(1.0, 0.0, 61) ** 2
     grid = law.t_min + (law.T - law.t_min) * ramp
     compare(name, predictor, "annealed", first=False, denoise=False, grid=grid)
+
+
+@pytest.mark.parametrize("to_data", [False, True])
+@pytest.mark.parametrize(
+    ("predictor", "option"),
+    [
+        ("ddim", {"eta": 0.4}),
+        ("ddim", {"eta": 1.0}),
+        ("ddpm", {"variance": "fixed_small"}),
+        ("ddpm", {"variance": "fixed_large"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", [*SDES, "ou_components"])
+def test_ddim_and_ddpm_on_any_levels(name, predictor, option, to_data):
+    # Jumps of very different lengths, and with to_data the last one to t = 0.
+    law = case(name, 5)[1]
+    shares = np.array([1.0, 0.97, 0.9, 0.6, 0.55, 0.2, 0.05, 0.0])
+    grid = law.t_min + (law.T - law.t_min) * shares
+    if to_data:
+        grid = np.append(grid, 0.0)
+    how = {"first": False, "denoise": False, "fuse": False, "grid": grid}
+    compare(name, predictor, "none", **how, **option)
 
 
 def test_grids():

@@ -31,14 +31,14 @@ class Network:
     seeds: of one field, or of F: then sample i is given to field i mod F.
     """
 
-    def __init__(self, inputs, shape, seeds, size, around=0.0, steady=False):
+    def __init__(self, inputs, shape, seeds, size, around=0.0, steady=False, hidden=HIDDEN):
         outputs = math.prod(shape)
 
         weights = {
-            "a": drawn(seeds, 0, HIDDEN, 2 * inputs) / (2 * inputs) ** 0.5,
-            "b": drawn(seeds, 1, 1, HIDDEN)[:, 0],
-            "c": drawn(seeds, 2, 1, HIDDEN)[:, 0] * (0.0 if steady else 1.0),
-            "out": drawn(seeds, 3, outputs, HIDDEN) * (size / HIDDEN**0.5),
+            "a": drawn(seeds, 0, hidden, 2 * inputs) / (2 * inputs) ** 0.5,
+            "b": drawn(seeds, 1, 1, hidden)[:, 0],
+            "c": drawn(seeds, 2, 1, hidden)[:, 0] * (0.0 if steady else 1.0),
+            "out": drawn(seeds, 3, outputs, hidden) * (size / hidden**0.5),
             "offset": torch.as_tensor(around).expand(shape).flatten().double(),
         }
         self.shape, self.fields = shape, len(seeds)
@@ -82,7 +82,8 @@ class RandomField:
 
     additive: a function of time. diagonal: component i a function of t and x_i; mixed: of all x.
     apart: so is everything, for methods that need it of the drift, whose Ito form has derivatives
-    of G. seeds: of one field, or of several, each for its share of the samples.
+    of G. seeds: of one field, or of several, each for its share of the samples. hidden: how many
+    waves a field is made of.
     """
 
     def __init__(
@@ -95,15 +96,20 @@ class RandomField:
         apart=False,
         mixed=False,
         seeds=(11,),
+        hidden=HIDDEN,
     ):
         self.noise_type, self.interpretation, self.d, self.m = noise_type, interpretation, d, m
         self.steady, self.apart, self.mixed, self.seeds = steady, apart, mixed, seeds
 
+        def network(inputs, shape, k, size, around):
+            own = tuple(s + k for s in seeds)
+            return Network(inputs, shape, own, size, around, steady, hidden)
+
         def drift(inputs, shape, k):
-            return Network(inputs, shape, tuple(s + k for s in seeds), DRIFT, steady=steady)
+            return network(inputs, shape, k, DRIFT, 0.0)
 
         def noise(inputs, shape, k, around=0.8):
-            return Network(inputs, shape, tuple(s + k for s in seeds), VARIATION, around, steady)
+            return network(inputs, shape, k, VARIATION, around)
 
         self.f = [drift(1, (1,), 20 + i) for i in range(d)] if apart else drift(d, (d,), 1)
         around = 0.8 * torch.eye(max(d, m))[:d, :m]

@@ -48,9 +48,10 @@ class FineStep(Solver):
         made = torch.zeros_like(x)
         for j in range(self.field.columns):
             h = w.h if w.h.ndim == 1 else w.h[:, j]
-            made = made + self.with_drift(t, x, j) * (h * dt)[:, None]
+            bracket = self.with_drift(t, x, j)
+            made = made + bracket * (h * dt)[:, None]
             if self.field.noise_type in ("additive", "scalar"):
-                made = made + self.twice_with_drift(t, x, j) * (dt * dt / 12.0)
+                made = made + self.twice_with_drift(t, x, j, bracket) * (dt * dt / 12.0)
             for k in range(j + 1, self.field.columns):
                 if w.area is not None:
                     g_j, g_k = self.field.column(t, x, j), self.field.column(t, x, k)
@@ -64,8 +65,8 @@ class FineStep(Solver):
         f, g = self.field.stratonovich_drift(t, x), self.field.column(t, x, j)
         return self.field.drift_along(t, x, g) - self.field.column_along(t, x, j, f, 1.0)
 
-    def twice_with_drift(self, t, x, j):
-        """[G_j, [G_j, F]], by a central difference: it counts little."""
-        g, b, e = self.field.column(t, x, j), self.with_drift(t, x, j), 1e-4
+    def twice_with_drift(self, t, x, j, b):
+        """[G_j, [G_j, F]] of b = [G_j, F], by a central difference: it counts little."""
+        g, e = self.field.column(t, x, j), 1e-4
         change = self.with_drift(t, x + e * g, j) - self.with_drift(t, x - e * g, j)
         return change / (2.0 * e) - self.field.column_along(t, x, j, b)
