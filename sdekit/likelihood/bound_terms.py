@@ -1,6 +1,6 @@
 """The terms of the variational bound: one pair of paths, the volume, the prior.
 
-Notation as in ``elbo.py``: x_t = mean + sigma z, the transition from the bound's first time.
+Notation as in ``sde_elbo.py``: x_t = mean + sigma z, the transition from the bound's first time.
 """
 
 from __future__ import annotations

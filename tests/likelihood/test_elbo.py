@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sdekit.likelihood import log_likelihood
-from sdekit.likelihood.elbo import variational_bound
+from sdekit.likelihood.sde_elbo import elbo
 from sdekit.score import Gaussian, GaussianMixture
 from sdekit.sde import GBM, OU, VE, VP, SubVP
 from sdekit.sde.parameters import log_normal_density
@@ -79,7 +79,7 @@ def meets(off, error):
 
 def repeated(sde, score, x, want, **options):
     """Estimates less what they should be, and their errors, for 4 seeds: (4, B) each."""
-    found = [variational_bound(sde, score, x, seed=seed, **options) for seed in range(4)]
+    found = [elbo(sde, score, x, seed=seed, **options) for seed in range(4)]
     return torch.stack([b - want for b, _ in found]), torch.stack([e for _, e in found])
 
 
@@ -104,7 +104,7 @@ def test_data_of_the_stated_std_leave_the_times_alone():
         score = Gaussian(0.2, 0.8, sde)
         x = score.sample(16, seed=1, dtype=torch.float64, event_shape=(3,))
         first = sde.t_min_likelihood
-        bound, error = variational_bound(sde, score, x, draws=128, data_std=0.8)
+        bound, error = elbo(sde, score, x, draws=128, data_std=0.8)
         end = sde.transition(at(first), at(sde.T), x)
         alpha, std = sde.mean_coefficient(at(sde.T)), sde.std(at(sde.T))
         at_end = (0.2 * alpha, (std.square() + (0.8 * alpha).square()).sqrt())
@@ -135,7 +135,7 @@ def test_the_bound_is_not_above_the_ode():
     score = GaussianMixture(means, [0.3, 0.5], [0.3, 0.7], sde)
     x = score.sample(32, seed=1, dtype=torch.float64)
     ode = log_likelihood(sde, score, x, rtol=1e-6, atol=1e-6).log_prob
-    bound, error = variational_bound(sde, score, x, draws=256, chunk=64)
+    bound, error = elbo(sde, score, x, draws=256, chunk=64)
     # What the two say of the prior's gap differs by less than 1e-3 here.
     assert float((bound - ode).mean()) < 4.0 * float(error.square().sum().sqrt()) / 32 + 1e-3
     # A wrong score has a lower bound.
@@ -143,7 +143,7 @@ def test_the_bound_is_not_above_the_ode():
     def bent(t, x):
         return score(t, x) * (1.0 + 0.3 * t.view(-1, 1).sin())
 
-    worse, worse_error = variational_bound(sde, bent, x, draws=256, chunk=64)
+    worse, worse_error = elbo(sde, bent, x, draws=256, chunk=64)
     noise = (error.square() + worse_error.square()).sum().sqrt() / 32
     assert float((bound - worse).mean()) > 4.0 * float(noise)
 
@@ -154,8 +154,7 @@ def test_variance_is_finite_down_to_t_min():
     score = Gaussian(MEAN, STD, sde)
     x = score.sample(64, seed=1, dtype=torch.float64)
     errors = [
-        float(variational_bound(sde, score, x, draws=64, t_min=t)[1].square().mean())
-        for t in (1e-2, 1e-6, 0.0)
+        float(elbo(sde, score, x, draws=64, t_min=t)[1].square().mean()) for t in (1e-2, 1e-6, 0.0)
     ]
     assert max(errors) < 2.0 * min(errors)
 
@@ -232,23 +231,23 @@ def test_samples_chunks_and_dtypes():
         seen.append(len(x))
         return score(t, x)
 
-    whole = variational_bound(sde, spy, x, draws=8, seed=5)
+    whole = elbo(sde, spy, x, draws=8, seed=5)
     assert seen == [6] * 16
     for got in (
-        variational_bound(sde, score, x, draws=8, seed=5, chunk=3),
-        variational_bound(sde, score, x, draws=8, seed=5, chunk=100),
-        variational_bound(sde, score, x.view(6, 1, 2).squeeze(1), draws=8, seed=5),
+        elbo(sde, score, x, draws=8, seed=5, chunk=3),
+        elbo(sde, score, x, draws=8, seed=5, chunk=100),
+        elbo(sde, score, x.view(6, 1, 2).squeeze(1), draws=8, seed=5),
     ):
         torch.testing.assert_close(got, whole, rtol=1e-10, atol=1e-10)
-    part = variational_bound(sde, score, x[2:4], draws=8, seed=5, first_sample=2)
+    part = elbo(sde, score, x[2:4], draws=8, seed=5, first_sample=2)
     torch.testing.assert_close(part, (whole[0][2:4], whole[1][2:4]), rtol=1e-12, atol=1e-12)
-    low, low_error = variational_bound(sde, score, x.float(), draws=8, seed=5)
+    low, low_error = elbo(sde, score, x.float(), draws=8, seed=5)
     assert low.dtype == low_error.dtype == torch.float32
     assert (low - whole[0]).abs().max() < 1e-3
-    assert not torch.equal(variational_bound(sde, score, x, draws=8, seed=6)[0], whole[0])
+    assert not torch.equal(elbo(sde, score, x, draws=8, seed=6)[0], whole[0])
     x[1] = math.nan
     keep = [0, 2, 3, 4, 5]
-    bad, _ = variational_bound(sde, score, x, draws=8, seed=5)
+    bad, _ = elbo(sde, score, x, draws=8, seed=5)
     assert bad[1].isnan() and torch.equal(bad[keep], whole[0][keep])
 
 
@@ -257,26 +256,26 @@ def test_events_of_images():
     flat = Gaussian(MEAN.repeat(3), STD.repeat(3), sde)
     image = Gaussian(MEAN.repeat(3).view(3, 1, 2), STD.repeat(3).view(3, 1, 2), sde)
     x = flat.sample(3, seed=1, dtype=torch.float64)
-    got = variational_bound(sde, image, x.view(3, 3, 1, 2), draws=8, chunk=4, of="data")
-    torch.testing.assert_close(got, variational_bound(sde, flat, x, draws=8, chunk=4, of="data"))
+    got = elbo(sde, image, x.view(3, 3, 1, 2), draws=8, chunk=4, of="data")
+    torch.testing.assert_close(got, elbo(sde, flat, x, draws=8, chunk=4, of="data"))
 
 
 def test_wrong_arguments():
     sde = SDES["vp"]
     score, x = Gaussian(MEAN, STD, sde), torch.zeros(3, 2)
     with pytest.raises(TypeError, match="AffineSDE"):
-        variational_bound(GBM(), score, x)
+        elbo(GBM(), score, x)
     with pytest.raises(ValueError, match="even"):
-        variational_bound(sde, score, x, draws=3)
+        elbo(sde, score, x, draws=3)
     with pytest.raises(ValueError, match="unknown of"):
-        variational_bound(sde, score, x, of="datum")
+        elbo(sde, score, x, of="datum")
     with pytest.raises(ValueError, match="t_min < t_max"):
-        variational_bound(sde, score, x, t_min=1.0)
+        elbo(sde, score, x, t_min=1.0)
     with pytest.raises(ValueError, match="is the law at T = 1"):
-        variational_bound(sde, score, x, t_max=0.5)
+        elbo(sde, score, x, t_max=0.5)
     with pytest.raises(ValueError, match="data_std"):
-        variational_bound(sde, score, x, data_std=0.0)
+        elbo(sde, score, x, data_std=0.0)
     with pytest.raises(TypeError, match="callable"):
-        variational_bound(sde, 3, x)
+        elbo(sde, 3, x)
     with pytest.raises(ValueError, match="D >= 1"):
-        variational_bound(sde, score, torch.zeros(3))
+        elbo(sde, score, torch.zeros(3))

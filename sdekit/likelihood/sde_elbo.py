@@ -26,13 +26,13 @@ from sdekit.likelihood.pointwise import ScoreLike, check_affine, check_points, l
 from sdekit.noise import keys
 from sdekit.sde import AffineSDE
 
-__all__ = ["OF", "variational_bound"]
+__all__ = ["OF", "elbo"]
 
 OF = ("t_min", "data")
 
 
 @torch.no_grad()
-def variational_bound(
+def elbo(
     sde: AffineSDE,
     score: ScoreLike,
     x: Tensor,
