@@ -5,10 +5,8 @@ No pickle: reading a file from somebody else runs none of their code.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
 
+from sdekit.files import write_atomically
 from sdekit.likelihood import DataTransform
-from sdekit.score import MLP
+from sdekit.score import Preconditioned
 from sdekit.sde import AffineSDE
-from sdekit.train.spec import sde_from_dict, sde_to_dict
+from sdekit.train.spec import network_from_dict, network_to_dict, sde_from_dict, sde_to_dict
 
 FORMAT: Final = "sdekit.score"
 VERSION: Final = 1
+MODEL: Final = "model.safetensors"
+"""The name of the model in the folder of a training."""
 _KEY: Final = "sdekit"
 _HEADER_LIMIT: Final = 100_000_000
 """safetensors' own limit on the length of a header, in bytes."""
@@ -39,33 +40,28 @@ class Checkpoint:
     """A trained score model with all that sampling and scoring need.
 
     net: the network, (t, x) -> score. sde: the equation that it was trained for. transform: how
-    integer data became x. info: plain values about the training (data, steps, seed ...).
+    integer data became x; None for data that are x themselves. info: plain values about the
+    training (data, steps, seed ...).
     """
 
-    net: MLP
+    net: Preconditioned
     sde: AffineSDE
-    transform: DataTransform
+    transform: DataTransform | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint; an old file at ``path`` is replaced only by a whole new one.
 
-    Raises TypeError for an equation that has no name (see ``sdekit.train.spec``), TypeError or
-    ValueError for ``info`` that is no JSON, OSError, naming ``path``, if it cannot be written.
+    Raises TypeError for an equation or a network without a name in ``sdekit.train.spec``, TypeError
+    or ValueError for ``info`` that is no JSON, OSError, naming ``path``, if it cannot be written.
     """
-    transform = checkpoint.transform
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "network": {"name": "MLP", **checkpoint.net.config()},
+        "network": network_to_dict(checkpoint.net),
         "sde": sde_to_dict(checkpoint.sde),
-        "transform": {
-            "levels": transform.levels,
-            "low": transform.low,
-            "high": transform.high,
-            "dequantize": transform.dequantize,
-        },
+        "transform": transform_to_dict(checkpoint.transform),
         "info": checkpoint.info,
     }
     text = json.dumps(header, sort_keys=True, allow_nan=False)
@@ -77,11 +73,16 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 def load_checkpoint(
     path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
 ) -> Checkpoint:
-    """Read what ``save_checkpoint`` wrote; the network comes in evaluation mode.
+    """Read what ``save_checkpoint`` wrote, or the model in the folder of a training so far.
 
-    Raises FileNotFoundError, IsADirectoryError or PermissionError from the system, and
-    CheckpointError that says in what way the file is not a checkpoint of sdekit.
+    The network comes in evaluation mode.
+
+    Raises FileNotFoundError, IsADirectoryError or PermissionError from the system, CheckpointError
+    that says in what way the file is not a checkpoint of sdekit, and ModuleNotFoundError, with what
+    to install, for a network that another package makes.
     """
+    if (Path(path) / MODEL).is_file():
+        path = Path(path) / MODEL
     data = Path(path).read_bytes()
     header = _read_header(path, data)
     try:
@@ -92,14 +93,11 @@ def load_checkpoint(
         ) from None
     try:
         sde = sde_from_dict(header["sde"])
-        network = dict(header["network"])
-        if network.pop("name") != "MLP":
-            raise ValueError("its network is none that this version of sdekit knows")
-        network["event_shape"] = tuple(network["event_shape"])
         dtype = next(iter(tensors.values())).dtype if tensors else torch.float32
-        net = MLP(**network, sde=sde, dtype=dtype)
+        net = network_from_dict(header["network"], sde=sde, dtype=dtype)
         net.load_state_dict(tensors)
-        transform = DataTransform(**header["transform"])
+        given = header["transform"]
+        transform = None if given is None else DataTransform(**given)
         info = dict(header.get("info", {}))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold together: {_one_line(error)}") from None
@@ -108,34 +106,16 @@ def load_checkpoint(
     return Checkpoint(net.to(device).eval().requires_grad_(False), sde, transform, info)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write the whole of ``data`` to ``path`` or leave what was there; raises OSError."""
-    if path.is_dir():
-        raise IsADirectoryError(21, "is a folder, not a file", str(path))
-    try:
-        _write_beside(path, data)
-    except OSError as error:
-        # It names the temporary file, or none: the user knows ``path``.
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _write_beside(path: Path, data: bytes) -> None:
-    """``data`` into a temporary file in the same folder, which then takes the place of ``path``."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read: give what a plain open would.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+def transform_to_dict(transform: DataTransform | None) -> dict[str, Any] | None:
+    """What ``DataTransform(**values)`` needs: plain values."""
+    if transform is None:
+        return None
+    return {
+        "levels": transform.levels,
+        "low": transform.low,
+        "high": transform.high,
+        "dequantize": transform.dequantize,
+    }
 
 
 def _read_header(path: Any, data: bytes) -> dict[str, Any]:

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 @final
 class EMA:
-    r"""\bar w_k = d_k \bar w_{k-1} + (1 - d_k) w_k, with d_k = min(decay, k / (k + warmup)).
+    r"""\bar w_k = d_k \bar w_{k-1} + (1 - d_k) w_k, with d_k = min(decay, (1 + k) / (10 + k)).
 
-    k = 1, 2, ... counts the updates. With the warm-up the average forgets its start: after k
-    updates it looks back over about a fraction 1 / warmup of them, until k reaches
-    decay / (1 - decay) warmup; then over 1 / (1 - decay) updates. warmup = 0 switches it off.
-    Buffers are not averaged.
+    k = 1, 2, ... counts the updates, which is the warm-up of Song et al. 2021's code (arXiv
+    2011.13456) and of TensorFlow's average, where it comes from: the average forgets its start,
+    and after k updates looks back over about a ninth of them, until d_k reaches ``decay``; then
+    over 1 / (1 - decay) updates. warmup: the 9 in 1 + k + 9; 0 switches it off. (Karras et al. 2022
+    look back over a twentieth, by a half-life: warmup = 14 comes near.) Buffers are not averaged.
     Raises TypeError or ValueError unless 0 <= decay < 1 and warmup is an integer >= 0.
     """
 
-    def __init__(self, module: nn.Module, decay: float = 0.999, *, warmup: int = 10) -> None:
+    def __init__(self, module: nn.Module, decay: float = 0.999, *, warmup: int = 9) -> None:
         self.decay = check_positive("decay", decay, allow_zero=True)
         if self.decay >= 1.0:
             raise ValueError(f"decay must be in [0, 1), got {decay!r}: 1 would never learn")
@@ -35,7 +36,7 @@ class EMA:
     def update(self) -> None:
         """Take the module's present weights into the average."""
         self.updates += 1
-        decay = min(self.decay, self.updates / (self.updates + self.warmup))
+        decay = min(self.decay, (1 + self.updates) / (1 + self.updates + self.warmup))
         # One fused pass over all tensors: a Python loop would cost a tenth of a small step.
         torch._foreach_lerp_(self.average, [p.detach() for p in self._live], 1.0 - decay)
 

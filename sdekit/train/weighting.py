@@ -1,8 +1,17 @@
-r"""Weightings lambda(t) of denoising score matching: which noise levels a network learns best.
+r"""Weightings lambda(t) of score matching: which noise levels a network learns best.
 
-With s = -eps / sigma, lambda |s - s_cond|^2 = (lambda / sigma^2) |eps - z|^2. In terms of the level
-l = log(sigma / alpha), whose rate is dl/dt = g^2 / (2 sigma^2) for every affine SDE, "likelihood"
-weighs the squared error of eps evenly in l.
+lambda multiplies the squared error of the score, whatever the network predicts. With s = -eps /
+sigma, lambda |s - s_cond|^2 = (lambda / sigma^2) |eps - z|^2, and with the level l = log(sigma /
+alpha) and SNR = e^{-2 l}
+
+    lambda          weight of |eps - z|^2    of |x_0-hat - x_0|^2    of |v-hat - v|^2
+    sigma^2         1                        SNR                     SNR / (SNR + 1)
+    g^2             2 dl/dt                  2 SNR dl/dt             2 SNR / (SNR + 1) dl/dt
+    min_snr         min(1, gamma / SNR)      min(SNR, gamma)         min(SNR, gamma) / (SNR + 1).
+
+The rate is dl/dt = g^2 / (2 sigma^2) for every affine SDE: "likelihood" weighs the squared error of
+eps evenly in l. "uniform" is the one name whose lambda is another for each target: the plain
+squared error of what the network predicts (``sdekit.train.losses.targets``).
 """
 
 from __future__ import annotations
@@ -12,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import torch
 from sdekit_kernels.checks import check_choice, check_positive
 from torch import Tensor
 
@@ -39,6 +49,30 @@ def simple(sde: AffineSDE, t: Tensor) -> Tensor:
 def likelihood(sde: AffineSDE, t: Tensor) -> Tensor:
     """g(t)^2: the loss bounds the negative log-likelihood (Song et al. 2021, arXiv 2101.09258)."""
     return sde.diffusion_rate(t).square()
+
+
+def uniform(sde: AffineSDE, t: Tensor) -> Tensor:
+    """1: the plain squared error of the score; with another target, that of the target."""
+    return torch.ones_like(sde.std(t))
+
+
+@dataclass(frozen=True, slots=True)
+class MinSNR:
+    """sigma^2 min(1, gamma / SNR), SNR = alpha^2 / sigma^2 (Hang et al. 2023, arXiv 2303.09556).
+
+    The same loss for every target: min(SNR, gamma) |x_0-hat - x_0|^2, or that with the other
+    weights of the module's table. Raises TypeError or ValueError unless gamma is above zero.
+    """
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_positive("gamma", self.gamma)
+
+    def __call__(self, sde: AffineSDE, t: Tensor) -> Tensor:
+        """lambda(t)."""
+        inverse = (2.0 * level(sde, t)).exp()
+        return sde.std(t).square() * (self.gamma * inverse).clamp(max=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +105,8 @@ class LogNormal:
 WEIGHTINGS: Final[dict[str, Weighting]] = {
     "simple": simple,
     "likelihood": likelihood,
+    "uniform": uniform,
+    "min_snr": MinSNR(),
     "lognormal": LogNormal(),
 }
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from sdekit.likelihood import DataTransform
-from sdekit.score import MLP
-from sdekit.sde import OU, VE, VP, CosineBeta
+from sdekit.score import MLP, UNet
+from sdekit.sde import DDPM, OU, VE, VP, CosineBeta
 from sdekit.train import (
     SDES,
     Checkpoint,
@@ -54,6 +54,34 @@ def test_numbers_of_a_schedule_are_kept(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "m.safetensors", Checkpoint(net, sde, DataTransform(4)))
         got = load_checkpoint(tmp_path / "m.safetensors").sde
         assert type(got) is type(sde) and vars(got.schedule) == vars(sde.schedule)
+
+
+def test_a_chain_keeps_its_levels_bit_for_bit(tmp_path: Path) -> None:
+    chain = DDPM([1e-4, 0.1, 1 / 3, 0.7])
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, Checkpoint(MLP((3,), 4, 1, sde=chain.sde), chain.sde))
+    got = load_checkpoint(path)
+    assert torch.equal(got.sde.schedule.betas, chain.betas)
+    # Data that are x themselves have no transform.
+    assert got.transform is None and got.info == {}
+
+
+def test_a_u_net_comes_back(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    sde = VP()
+    net = UNet((1, 8, 8), sde=sde, channels=(8, 16), layers=1, data_std=0.6, seed=2)
+    with torch.no_grad():
+        net.unet.conv_out.weight.fill_(0.1)
+    save_checkpoint(tmp_path / "model.safetensors", Checkpoint(net, sde, DataTransform(256)))
+    # The folder of a training names its model.
+    got = load_checkpoint(tmp_path).net
+    x, t = torch.linspace(-1, 1, 128).view(2, 1, 8, 8), torch.tensor(0.3)
+    assert isinstance(got, UNet) and torch.equal(got(t, x), net(t, x))
+
+
+def test_a_network_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="networks MLP, UNet"):
+        save_checkpoint(tmp_path / "m", Checkpoint(torch.nn.Linear(2, 2), VP()))
 
 
 def test_other_tools_can_read_the_header(tmp_path: Path) -> None:

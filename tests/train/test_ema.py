@@ -18,19 +18,20 @@ def linear() -> nn.Linear:
 
 def test_average_follows_its_recursion() -> None:
     layer = linear()
-    ema = EMA(layer, 0.9, warmup=10)
+    ema = EMA(layer, 0.9)
     want = 0.0
     for k in range(1, 200):
         with torch.no_grad():
             layer.weight.fill_(float(k % 7))
         ema.update()
-        decay = min(0.9, k / (k + 10))
+        # As in Song et al. 2021's code, which counts the update before it takes the decay.
+        decay = min(0.9, (1 + k) / (10 + k))
         want = decay * want + (1 - decay) * (k % 7)
         assert ema.average[0].item() == pytest.approx(want, rel=1e-5, abs=1e-5)
 
 
 def test_warm_up_forgets_the_start() -> None:
-    # With d_k = k / (k + w) the start keeps the share prod d_k = 1 / binom(n + w, w).
+    # With d_k = (1 + k) / (3 + k) the start keeps the share prod d_k = 6 / ((n + 2) (n + 3)).
     layer = linear()
     with torch.no_grad():
         layer.weight.fill_(1.0)
@@ -39,7 +40,7 @@ def test_warm_up_forgets_the_start() -> None:
         layer.weight.fill_(0.0)
     for _ in range(50):
         ema.update()
-    assert ema.average[0].item() == pytest.approx(2.0 / (51 * 52), rel=1e-4)
+    assert ema.average[0].item() == pytest.approx(6.0 / (52 * 53), rel=1e-4)
 
 
 def test_swapped_gives_the_own_weights_back() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from sdekit.score import Gaussian
 from sdekit.sde import OU, VE, VP, AffineSDE, SubVP
 from sdekit.train import TimeSampler, denoising_score_matching
-from sdekit.train.loss import bound_constant
+from sdekit.train.losses import bound_constant
 from sdekit.train.weighting import LogNormal, get_weighting, level, level_rate
 
 DOUBLE = torch.float64

@@ -1,0 +1,138 @@
+"""Data parallel training under torchrun: each process evaluates the network on its share.
+
+Every process draws the times and the noise of the whole batch, which is cheap beside the network
+and makes them what they are in one process; its network then sees its own rows alone. Gradients are
+summed in one flat buffer after the backward pass. DistributedDataParallel would hide that behind
+the backward pass, but it lays its buckets out anew after the first step, so that a run that was
+resumed would sum in another order, and it wraps the module, which nested derivatives look into.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among ``world`` of them, for batches of ``batch`` rows in all."""
+
+    rank: int
+    world: int
+    batch: int
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    @property
+    def rows(self) -> slice:
+        """This process' rows of the batch."""
+        return slice(
+            self.rank * self.batch // self.world, (self.rank + 1) * self.batch // self.world
+        )
+
+    def share(self, score: Score) -> Score:
+        """``score`` on this process' rows, zero on those of the others.
+
+        The shared score raises ValueError for a batch of another size: whose rows are whose would
+        be a guess.
+        """
+        if self.world == 1:
+            return score
+        rows = self.rows
+
+        def shared(t: Tensor, x: Tensor) -> Tensor:
+            if x.shape[0] != self.batch:
+                raise ValueError(
+                    f"the loss calls the score with {x.shape[0]} rows for a batch of {self.batch}: "
+                    "in several processes it must call it with one row a sample"
+                )
+            own = score(t[rows] if t.ndim else t, x[rows])
+            below, above = x[: rows.start] * 0.0, x[rows.stop :] * 0.0
+            return torch.cat([below, own, above])
+
+        return shared
+
+    def mean(self, each: Tensor) -> Tensor:
+        """This process' share of the mean of (B,) values; the shares sum to the mean."""
+        if self.world == 1:
+            return each.mean()
+        own = each[self.rows]
+        return own.sum() / self.batch
+
+    def sum(self, *values: float) -> list[float]:
+        """Each value summed over the processes, the same on all of them."""
+        if self.world == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=_device())
+        dist.all_reduce(total)
+        return list(total.tolist())
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes."""
+        if self.world == 1:
+            return
+        grads = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        for g, total in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            g.copy_(total.view_as(g))
+
+    def from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the first one's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            self.sum(0.0)
+
+
+@contextmanager
+def data_parallel(batch: int) -> Iterator[Ranks]:
+    """The processes of torchrun, or one alone; a process group that this opens is closed again.
+
+    gloo on the CPU, NCCL with CUDA; a process group that is open already is used as it is.
+    Raises ValueError for a batch of fewer rows than processes.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    ours = world > 1 and dist.is_available() and not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        alone = not (dist.is_available() and dist.is_initialized())
+        ranks = (
+            Ranks(0, 1, batch) if alone else Ranks(dist.get_rank(), dist.get_world_size(), batch)
+        )
+        if batch < ranks.world:
+            raise ValueError(
+                f"a batch of {batch} is too small for {ranks.world} processes: write batch="
+                f"{ranks.world} or more"
+            )
+        yield ranks
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def local_device() -> torch.device:
+    """Where this process of torchrun should put its network: its own GPU, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def _device() -> torch.device:
+    return local_device() if dist.get_backend() == "nccl" else torch.device("cpu")
