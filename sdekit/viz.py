@@ -1,8 +1,8 @@
 """Pictures: grids of samples, samples along the reverse time, paths over their law, histograms.
 
 matplotlib is imported when the first picture is drawn, and drawn without a display (Agg). Each
-function writes one PNG file, whole or not at all, and returns its path. Images are (N, H, W) on the
-CPU.
+function writes one PNG file, whole or not at all, and returns its path. Images are (N, H, W),
+(N, 1, H, W) or, in colours, (N, 3, H, W), on the CPU.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit.files import write_atomically
+from sdekit.likelihood.variational import RateDistortion
 from sdekit.sde import OU
 from sdekit.solve import solve
-from sdekit.train.checkpoint import write_atomically
 
 PathLike = str | os.PathLike[str]
 
@@ -27,12 +28,16 @@ _BLUE, _RED, _GREY = "#2563a8", "#c2410c", "#6b7280"
 
 
 def tile(images: Tensor, columns: int, *, pad: int = 1, value: float = 0.0) -> Tensor:
-    """Images (N, H, W) side by side, row by row, ``pad`` pixels of ``value`` around each."""
-    n, height, width = images.shape
+    """Images side by side, row by row, with ``pad`` pixels of ``value`` around each.
+
+    Returns (H, W), or (H, W, 3) for colours. Raises ValueError for images of another number of axes
+    or channels.
+    """
+    images = _flat(images)
+    n, height, width = images.shape[:3]
     rows = math.ceil(n / columns)
-    out = torch.full(
-        (rows * (height + pad) + pad, columns * (width + pad) + pad), value, dtype=torch.float64
-    )
+    size = (rows * (height + pad) + pad, columns * (width + pad) + pad)
+    out = torch.full((*size, *images.shape[3:]), value, dtype=torch.float64)
     for i, image in enumerate(images):
         top = pad + (i // columns) * (height + pad)
         left = pad + (i % columns) * (width + pad)
@@ -74,7 +79,7 @@ def ranked_images(
     figure = _figure(max(0.62 * columns, 1.6), 1.15 * len(groups))
     axes = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     for axis, (title, (images, texts)) in zip(axes, groups.items(), strict=True):
-        height, width = images.shape[1:]
+        height, width = images.shape[-2:]
         _show(axis, tile(images.double(), columns, value=limits[0]), limits)
         axis.set_title(title, fontsize=9)
         for k, text in enumerate(texts):
@@ -90,12 +95,92 @@ def reverse_time(
     count, rows = states.shape[:2]
     figure = _figure(0.75 * count, 0.75 * rows + 0.4)
     columns = states.transpose(0, 1).flatten(0, 1).double()
-    height, width = states.shape[2:]
+    height, width = states.shape[-2:]
     axis = figure.subplots()
     _show(axis, tile(columns, count, value=limits[0]), limits)
     for k, t in enumerate(times):
         centre = 1 + k * (width + 1) + width / 2 - 0.5
         axis.text(centre, -0.15 * height, f"t = {t:.2g}", ha="center", va="bottom", fontsize=8)
+    return _save(figure, path)
+
+
+def columns_of_images(
+    path: PathLike, columns: Mapping[str, Tensor], *, limits: tuple[float, float]
+) -> Path:
+    """Images under titles, a column for each title and a row for each sample.
+
+    columns: title to images (B, H, W) or (B, 1 or 3, H, W). limits: the values of white and
+    black.
+    """
+    sets = [images.detach().cpu().double() for images in columns.values()]
+    count, rows = len(sets), len(sets[0])
+    figure = _figure(max(0.62 * count, 1.6), 0.62 * rows + 0.3)
+    states = torch.stack(sets, 1).flatten(0, 1)
+    height, width = states.shape[-2:]
+    axis = figure.subplots()
+    _show(axis, tile(states, count, value=limits[0]), limits)
+    for k, title in enumerate(columns):
+        centre = 1 + k * (width + 1) + width / 2 - 0.5
+        axis.text(centre, -0.1 * height, title, ha="center", va="bottom", fontsize=7)
+    return _save(figure, path)
+
+
+def rate_distortion(path: PathLike, curve: RateDistortion, *, unit: str = "") -> Path:
+    """Distortion and rate by reverse step, and distortion against rate (Ho et al. 2020, fig. 5).
+
+    unit: what the distortion is measured in, for its axis.
+    """
+    figure = _figure(9.0, 2.8)
+    left, middle, right = figure.subplots(1, 3)
+    step = curve.levels[0].item() - curve.levels.numpy() + 1
+    rate, distortion = curve.rate.cpu().numpy(), curve.distortion.cpu().numpy()
+    name = f"distortion, RMSE{f' ({unit})' if unit else ''}"
+    rate_name = "rate, bits per dimension"
+    left.plot(step, distortion, color=_BLUE, lw=1.6)
+    left.set(xlabel="reverse steps", ylabel=name)
+    middle.plot(step, rate, color=_BLUE, lw=1.6)
+    middle.set(xlabel="reverse steps", ylabel=rate_name)
+    right.plot(rate, distortion, color=_BLUE, lw=1.6)
+    right.set(xlabel=rate_name, ylabel=name)
+    if curve.lossless is not None:
+        # The last stretch is the decoder's: from x_1 to the integers themselves.
+        ends = [float(rate[-1]), curve.lossless], [float(distortion[-1]), 0.0]
+        right.plot(*ends, color=_GREY, lw=1.0, ls=":", marker="o", markevery=[1], ms=4)
+        right.set_title(f"lossless: {curve.lossless:.3g} bits per dimension", fontsize=9)
+    for axis in (left, middle, right):
+        axis.set_ylim(bottom=0.0)
+        _open_frame(axis)
+    return _save(figure, path)
+
+
+def clouds(path: PathLike, groups: Mapping[str, Tensor]) -> Path:
+    """Points of the plane (N, 2) side by side, each set under its title, on the same axes."""
+    figure = _figure(3.2 * len(groups), 3.4)
+    axes = figure.subplots(1, len(groups), squeeze=False)[0]
+    points = {title: x.detach().cpu().double() for title, x in groups.items()}
+    together = torch.cat(list(points.values()))
+    low, high = together.amin(0), together.amax(0)
+    room = 0.05 * (high - low).clamp(min=1e-6)
+    limits = torch.stack([low - room, high + room]).T.tolist()
+    for axis, (title, x) in zip(axes, points.items(), strict=True):
+        axis.scatter(x[:, 0].numpy(), x[:, 1].numpy(), s=2, color=_BLUE, alpha=0.5, lw=0)
+        axis.set(xlim=limits[0], ylim=limits[1], aspect="equal")
+        axis.set_title(title, fontsize=9)
+        _open_frame(axis)
+    return _save(figure, path)
+
+
+def curve(path: PathLike, values: Sequence[float], *, x: str, y: str) -> Path:
+    """A noisy series and its running mean over a fiftieth of it."""
+    figure = _figure(6.4, 3.2)
+    axis = figure.subplots()
+    width = max(1, len(values) // 50)
+    series = torch.tensor(list(values), dtype=torch.float64)
+    means = series.unfold(0, width, 1).mean(1)
+    axis.plot(range(1, len(series) + 1), series.numpy(), color=_BLUE, lw=0.4, alpha=0.4)
+    axis.plot(range(width, len(series) + 1), means.numpy(), color=_BLUE, lw=1.6)
+    axis.set(xlabel=x, ylabel=y)
+    _open_frame(axis)
     return _save(figure, path)
 
 
@@ -165,8 +250,27 @@ def _figure(width: float, height: float) -> Any:
 
 def _show(axis: Any, picture: Tensor, limits: tuple[float, float]) -> None:
     low, high = limits
-    axis.imshow(picture.numpy(), cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
+    if picture.ndim == 3:
+        axis.imshow(
+            ((picture - low) / (high - low)).clamp(0.0, 1.0).numpy(), interpolation="nearest"
+        )
+    else:
+        axis.imshow(picture.numpy(), cmap="gray_r", vmin=low, vmax=high, interpolation="nearest")
     axis.set_axis_off()
+
+
+def _flat(images: Tensor) -> Tensor:
+    """Images as (N, H, W), or (N, H, W, 3) if they have colours; raises ValueError for others."""
+    images = images.detach().cpu()
+    if images.ndim == 4 and images.shape[1] == 1:
+        return images[:, 0]
+    if images.ndim == 4 and images.shape[1] == 3:
+        return images.permute(0, 2, 3, 1)
+    if images.ndim != 3:
+        raise ValueError(
+            f"images must be (N, H, W), (N, 1, H, W) or (N, 3, H, W), got {tuple(images.shape)}"
+        )
+    return images
 
 
 def _open_frame(axis: Any) -> None:

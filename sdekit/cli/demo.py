@@ -15,13 +15,15 @@ from torch import Tensor
 from sdekit import viz
 from sdekit.cli import commands, report
 from sdekit.cli.errors import output_folder
+from sdekit.cli.model import take
+from sdekit.data import Dataset, load, noise_images
+from sdekit.data.digits import LEVELS
 from sdekit.likelihood import Likelihood
+from sdekit.quality import Judge, Quality, gaussian_bits_per_dim, uniform_bits_per_dim
 from sdekit.sample import sample
 from sdekit.sde import AffineSDE
-from sdekit.train import Checkpoint, Digits, TrainReport, load_digits, make_sde, save_checkpoint
-from sdekit.train.data import LEVELS, noise_images
-from sdekit.train.quality import Judge, Quality, gaussian_bits_per_dim, uniform_bits_per_dim
-from sdekit.train.recipe import Recipe, fit_digits
+from sdekit.train import Checkpoint, TrainReport, make_sde, save_checkpoint
+from sdekit.train.recipe import Recipe, fit
 
 R = TypeVar("R")
 _LIMITS = (0, LEVELS - 1)
@@ -77,8 +79,8 @@ def run_demo(options: DemoOptions) -> None:
 
 def _run(options: DemoOptions, out: Path) -> None:
     begin = time.perf_counter()
-    digits = load_digits()
-    commands.take(digits.test, options.test, "test images")
+    digits = load("digits")
+    take(digits.test, options.test, "test images")
     clock: dict[str, float] = {}
     checkpoint, training = _timed(clock, "training", lambda: _train(digits, options))
     save_checkpoint(out / "model.safetensors", checkpoint)
@@ -123,7 +125,7 @@ def _flow(options: DemoOptions, sde: AffineSDE) -> dict[str, Any]:
     return {**steps, "predictor": "probability_flow", "seed": options.seed}
 
 
-def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainReport]:
+def _train(digits: Dataset, options: DemoOptions) -> tuple[Checkpoint, TrainReport]:
     recipe = Recipe(sde=options.sde, seed=options.seed)
     steps, seconds = options.train_steps, options.seconds
     if steps is None and seconds is None:
@@ -132,8 +134,8 @@ def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainRepor
     limits += [] if steps is None else [f"{steps} steps at the most"]
     print(f"training on {len(digits.train)} digits, {', '.join(limits)}", flush=True)
     with report.progress("training") as on_step:
-        return fit_digits(
-            digits.train,
+        return fit(
+            digits,
             recipe,
             steps=steps,
             seconds=seconds,
@@ -144,7 +146,7 @@ def _train(digits: Digits, options: DemoOptions) -> tuple[Checkpoint, TrainRepor
 def _evaluate(
     checkpoint: Checkpoint,
     training: TrainReport,
-    digits: Digits,
+    digits: Dataset,
     options: DemoOptions,
     clock: dict[str, float],
 ) -> Findings:
@@ -175,6 +177,7 @@ def _evaluate(
     )
     if bool((info.status != 0).any() | (flow_info.status != 0).any()):
         raise ArithmeticError("samples left the finite numbers: train longer, or sample more steps")
+    assert checkpoint.transform is not None
     back = checkpoint.transform.inverse
     drawn = {"predictor-corrector": back(corrected), "probability flow": back(flow)}
 
@@ -201,7 +204,7 @@ def _evaluate(
     if not all(bool((found.status == 0).any()) for found in (exact, hutchinson, noise)):
         raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
 
-    judge = Judge(digits.train, digits.train_labels, digits.test)
+    judge = Judge(digits)
     shown = {"test digits": held_out, **drawn, "noise": noise_images(options.samples)}
     return Findings(
         training=training,
@@ -216,7 +219,7 @@ def _evaluate(
     )
 
 
-def _draw(found: Findings, digits: Digits, out: Path) -> list[Path]:
+def _draw(found: Findings, digits: Dataset, out: Path) -> list[Path]:
     shown = {name: images[:_SHOWN] for name, images in found.drawn.items()}
     count = len(next(iter(shown.values())))
     real = {"real, held out": digits.test[:count]}

@@ -51,8 +51,9 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except typer.Exit:
             raise
-        except KeyboardInterrupt:
-            say("stopped by Ctrl-C")
+        except KeyboardInterrupt as interrupt:
+            # A training that keeps its state says how to go on.
+            say(str(interrupt) or "stopped by Ctrl-C")
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if DEBUG.get():

@@ -9,11 +9,29 @@ from typing import Annotated
 
 import typer
 
-from sdekit.cli import commands
+from sdekit.cli.between import THROUGH_HELP, InterpolateOptions, interpolate_command
 from sdekit.cli.demo import DemoOptions, run_demo
+from sdekit.cli.drawing import (
+    CORRECTOR_HELP,
+    PREDICTOR_HELP,
+    SAMPLER_HELP,
+    SampleOptions,
+    sample_command,
+)
 from sdekit.cli.errors import DEBUG, INTERRUPTED, WRONG_INPUT, guarded, say
 from sdekit.cli.images import DATA_HELP
+from sdekit.cli.inpainting import COVARIANCE_HELP, KNOWN_HELP, InpaintOptions, inpaint_command
+from sdekit.cli.rate import VARIANCE_HELP, RateOptions, rate_command
 from sdekit.cli.scoring import DIVERGENCE_HELP, ScoreOptions, likelihood_command
+from sdekit.cli.training import (
+    LOSS_HELP,
+    MODEL_HELP,
+    SDE_HELP,
+    SETS_HELP,
+    TrainOptions,
+    recipe_of,
+    train_command,
+)
 
 app = typer.Typer(
     name="sdekit",
@@ -25,7 +43,8 @@ app = typer.Typer(
 )
 
 Seed = Annotated[int, typer.Option(help="Seed of all randomness, 0 or more.")]
-Model = Annotated[Path, typer.Argument(help="A checkpoint that sdekit train wrote.")]
+Model = Annotated[Path, typer.Argument(help="A checkpoint of sdekit train, or its folder.")]
+Part = Annotated[str, typer.Option(help="Which images: test or train.")]
 
 
 @app.callback()
@@ -52,7 +71,7 @@ def demo(
     flow_steps: Annotated[int, typer.Option(help="Steps of the probability flow.")] = 1000,
     test: Annotated[int, typer.Option(help="Test digits to score, up to 297.")] = 200,
     probes: Annotated[int, typer.Option(help="Hutchinson probes an image.")] = 8,
-    sde: Annotated[str, typer.Option(help=commands.SDE_HELP)] = "vp",
+    sde: Annotated[str, typer.Option(help=SDE_HELP)] = "vp",
     seed: Seed = 0,
 ) -> None:
     """Train on real digits, draw new ones, score held-out ones; pictures and a table."""
@@ -74,63 +93,179 @@ def demo(
 @app.command()
 @guarded
 def train(
-    out: Annotated[Path, typer.Option(help="Checkpoint to write, .safetensors.")] = Path(
-        "model.safetensors"
-    ),
-    data: Annotated[str, typer.Option(help="Data set: digits.")] = "digits",
-    sde: Annotated[str, typer.Option(help=commands.SDE_HELP)] = "vp",
+    out: Annotated[
+        Path, typer.Option(help="A folder, which also lets a training go on, or FILE.safetensors.")
+    ] = Path("model.safetensors"),
+    data: Annotated[str, typer.Option(help=SETS_HELP)] = "digits",
+    sde: Annotated[str, typer.Option(help=SDE_HELP)] = "vp",
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "mlp",
+    loss: Annotated[str, typer.Option(help=LOSS_HELP)] = "lognormal",
+    minutes: Annotated[float | None, typer.Option(help="Time at the most.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Time at the most; 90 if --steps is not given either.")
+        float | None, typer.Option(help="Time at the most; 90 if no limit is given.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps at the most; alone, the result depends on the seed.")
     ] = None,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = commands.DEFAULTS.batch,
-    lr: Annotated[float, typer.Option(help="Largest learning rate.")] = commands.DEFAULTS.lr,
-    width: Annotated[int, typer.Option(help="Width of the network.")] = commands.DEFAULTS.width,
-    depth: Annotated[int, typer.Option(help="Blocks of the network.")] = commands.DEFAULTS.depth,
+    batch: Annotated[int | None, typer.Option(help="Samples a step; the model's own.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Largest learning rate; the model's own.")
+    ] = None,
+    width: Annotated[int, typer.Option(help="Width of the mlp.")] = 256,
+    depth: Annotated[int, typer.Option(help="Blocks of the mlp.")] = 3,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    precision: Annotated[str, typer.Option(help="full, bfloat16 or float16.")] = "full",
+    augment: Annotated[bool, typer.Option(help="Change images a little.")] = True,
+    size: Annotated[int | None, typer.Option(help="Side of a folder's images, in pixels.")] = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out files that are no images.")
+    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write its scalars and samples.")
+    ] = False,
+    save_seconds: Annotated[float, typer.Option(help="Between checkpoints in the folder.")] = 60.0,
     seed: Seed = 0,
 ) -> None:
-    """Train a score model and write a checkpoint."""
-    commands.train_command(
-        out,
-        data=data,
-        sde=sde,
-        seconds=seconds,
-        steps=steps,
+    """Train a score model; write a checkpoint, samples, the loss and numbers."""
+    recipe = recipe_of(
+        model,
         batch=batch,
         lr=lr,
+        augment=augment,
+        sde=sde,
+        loss=loss,
         width=width,
         depth=depth,
+        clip=clip,
+        precision=precision,
         seed=seed,
     )
+    options = TrainOptions(
+        out=out,
+        data=data,
+        recipe=recipe,
+        seconds=seconds if minutes is None else 60.0 * minutes,
+        steps=steps,
+        size=size,
+        skip_broken=skip_broken,
+        compiled=compile,
+        tensorboard=tensorboard,
+        save_seconds=save_seconds,
+    )
+    train_command(options)
 
 
 @app.command()
 @guarded
 def sample(
     model: Model,
-    out: Annotated[Path, typer.Option(help="Picture (.png) or grey levels (.npy) to write.")] = (
+    out: Annotated[Path, typer.Option(help="Picture (.png) or numbers (.npy) to write.")] = (
         Path("samples.png")
     ),
-    n: Annotated[int, typer.Option("-n", "--samples", help="Images to draw.")] = 100,
-    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 1000,
-    predictor: Annotated[str, typer.Option(help=commands.PREDICTOR_HELP)] = "reverse_diffusion",
-    corrector: Annotated[str, typer.Option(help=commands.CORRECTOR_HELP)] = "langevin",
+    n: Annotated[int, typer.Option("-n", "--samples", help="Samples to draw.")] = 100,
+    sampler: Annotated[str | None, typer.Option(help=SAMPLER_HELP)] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler; 1000.")] = None,
+    predictor: Annotated[str, typer.Option(help=PREDICTOR_HELP)] = "reverse_diffusion",
+    corrector: Annotated[str, typer.Option(help=CORRECTOR_HELP)] = "langevin",
     snr: Annotated[float, typer.Option(help="Signal-to-noise ratio of the corrector.")] = 0.16,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Compare with held-out images.")
+    ] = False,
+    batch: Annotated[int, typer.Option(help="Samples at a time.")] = 512,
     seed: Seed = 0,
 ) -> None:
-    """Draw images with a trained model."""
-    commands.sample_command(
-        model,
-        out,
+    """Draw samples with a trained model; their numbers as JSON beside them."""
+    options = SampleOptions(
+        out=out,
         n=n,
+        sampler=sampler,
         steps=steps,
         predictor=predictor,
         corrector=corrector,
         snr=snr,
+        quality=quality,
+        batch=batch,
         seed=seed,
     )
+    sample_command(model, options)
+
+
+@app.command()
+@guarded
+def interpolate(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Picture to write, .png.")] = Path("interpolation.png"),
+    data: Part = "test",
+    pairs: Annotated[int, typer.Option(help="Pairs of images, a row each.")] = 6,
+    n: Annotated[int, typer.Option("-n", help="Images in a row, both ends among them.")] = 9,
+    through: Annotated[str, typer.Option(help=THROUGH_HELP)] = "flow",
+    t: Annotated[float | None, typer.Option(help="How far the diffusion goes; half of T.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the diffusion.")] = 200,
+    tolerance: Annotated[float, typer.Option(help="Of the flow's adaptive ODE.")] = 1e-3,
+    seed: Seed = 0,
+) -> None:
+    """Images between two images, through the probability flow or the diffusion."""
+    options = InterpolateOptions(
+        out=out,
+        data=data,
+        pairs=pairs,
+        n=n,
+        through=through,
+        t=t,
+        steps=steps,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    interpolate_command(model, options)
+
+
+@app.command()
+@guarded
+def inpaint(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Picture to write, .png.")] = Path("inpaint.png"),
+    data: Part = "test",
+    n: Annotated[int, typer.Option("-n", help="Images, a row each.")] = 8,
+    copies: Annotated[int, typer.Option(help="Draws for each image.")] = 4,
+    known: Annotated[str, typer.Option(help=KNOWN_HELP)] = "top",
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 100,
+    covariance: Annotated[str, typer.Option(help=COVARIANCE_HELP)] = "isotropic",
+    seed: Seed = 0,
+) -> None:
+    """Draw what a missing part of an image may have been."""
+    options = InpaintOptions(
+        out=out,
+        data=data,
+        n=n,
+        copies=copies,
+        known=known,
+        steps=steps,
+        covariance=covariance,
+        seed=seed,
+    )
+    inpaint_command(model, options)
+
+
+@app.command("rate-distortion")
+@guarded
+def rate_distortion(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Folder for pictures and numbers.")] = Path(
+        "rate-distortion"
+    ),
+    data: Part = "test",
+    n: Annotated[int, typer.Option("-n", help="Images.")] = 32,
+    levels: Annotated[int, typer.Option(help="Levels of the chain.")] = 1000,
+    variance: Annotated[str, typer.Option(help=VARIANCE_HELP)] = "fixedlarge",
+    steps: Annotated[int, typer.Option(help="Of the pictures' samplers.")] = 100,
+    seed: Seed = 0,
+) -> None:
+    """DDPM's view: bits term by term, rate against distortion, progressive generation."""
+    options = RateOptions(
+        out=out, data=data, n=n, levels=levels, variance=variance, steps=steps, seed=seed
+    )
+    rate_command(model, options)
 
 
 @app.command()
@@ -139,7 +274,7 @@ def likelihood(
     model: Model,
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "test",
     n: Annotated[int | None, typer.Option("-n", "--n", help="Images; 200, or all.")] = None,
-    divergence: Annotated[str, typer.Option(help=DIVERGENCE_HELP)] = "exact",
+    divergence: Annotated[str | None, typer.Option(help=DIVERGENCE_HELP)] = None,
     probes: Annotated[int, typer.Option(help="Directions an image, for an estimator.")] = 8,
     std_error: Annotated[
         float | None,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sdekit.files import write_atomically
 from sdekit.likelihood import Likelihood
-from sdekit.train.checkpoint import write_atomically
 
 
 def write_json(out: Path, numbers: Any) -> None:

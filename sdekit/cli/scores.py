@@ -14,7 +14,6 @@ from sdekit import viz
 from sdekit.cli.report import markdown, mean_and_error, probe_error, write_csv, write_text
 from sdekit.likelihood import Likelihood
 from sdekit.ode.solution import OK, STATUS
-from sdekit.train.data import LEVELS
 
 __all__ = ["Scores", "rows_of", "write_scores"]
 
@@ -78,13 +77,15 @@ def rows_of(found: Scores) -> list[Row]:
     return rows
 
 
-def write_scores(out: Path, title: str, rows: Sequence[Row], found: Scores) -> list[str]:
+def write_scores(
+    out: Path, title: str, rows: Sequence[Row], found: Scores, *, limits: tuple[int, int]
+) -> list[str]:
     """The table, each image's numbers, a histogram, the images at both ends; names of the files."""
     write_text(out / "summary.md", markdown(title, rows))
     write_csv(out / "images.csv", _columns(found))
     # Not the bound's: the noise of its draws would widen it.
     viz.likelihood_histogram(out / "likelihoods.png", {"by the ODE": found.result.log_prob})
-    viz.ranked_images(out / "extremes.png", _extremes(found), limits=(0, LEVELS - 1))
+    viz.ranked_images(out / "extremes.png", _extremes(found), limits=limits)
     return ["summary.md", "images.csv", "likelihoods.png", "extremes.png"]
 
 

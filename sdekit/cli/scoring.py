@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,20 +12,23 @@ from sdekit_kernels.checks import check_choice, check_int_range, check_positive
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed, load_images_model
+from sdekit.cli.commands import check_seed
 from sdekit.cli.errors import InputError, output_folder
 from sdekit.cli.images import load_images
+from sdekit.cli.model import Model, open_model
 from sdekit.cli.report import table
 from sdekit.cli.scores import Scores, rows_of, write_scores
-from sdekit.likelihood import log_likelihood, variational_bound
+from sdekit.likelihood import elbo, log_likelihood
 from sdekit.likelihood.divergence import KINDS
 from sdekit.ode.solution import OK
 from sdekit.train import Checkpoint
 
-DIVERGENCE_HELP: Final = f"{', '.join(KINDS)}."
+DIVERGENCE_HELP: Final = f"{', '.join(KINDS)}; exact for up to 128 components."
 
 # 16 draws a call: 16 x 200 images of 64 numbers are 1 MB for each layer of 256 units.
 _CHUNK: Final = 16
+_EXACT: Final = 128
+"""Components up to which the divergence is exact unless another is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class ScoreOptions:
 
     data: str = "test"
     n: int | None = None
-    divergence: str = "exact"
+    divergence: str | None = None
     probes: int = 8
     std_error: float | None = None
     tolerance: float = 1e-4
@@ -43,26 +47,29 @@ class ScoreOptions:
     seed: int = 0
 
 
-def likelihood_command(model: Path, options: ScoreOptions) -> None:
+def likelihood_command(path: Path, options: ScoreOptions) -> None:
     """Score images; print a table, and write it with each image's numbers and pictures."""
     _check(options)
-    checkpoint = load_images_model(model)
-    images = load_images(options.data, options.n, seed=options.seed)
+    model = open_model(path)
+    model.need_images("likelihood")
+    options = replace(options, divergence=_divergence(model, options))
+    images = load_images(model, options.data, options.n, seed=options.seed)
     if options.out is not None:
         output_folder(options.out)
-    found = _score(checkpoint, images, options)
+    found = _score(model.checkpoint, images, options)
     if not bool((found.result.status == OK).any()):
         raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
     title, rows = f"likelihood of {len(images)} images ({options.data})", rows_of(found)
     table(title, rows)
     if options.out is not None:
-        names = write_scores(options.out, title, rows, found)
+        names = write_scores(options.out, title, rows, found, limits=model.limits)
         print(f"\nin {options.out}/: {', '.join(names)}")
 
 
 def _check(options: ScoreOptions) -> None:
     """Refuse wrong values before the work begins."""
-    check_choice("divergence", options.divergence, KINDS)
+    if options.divergence is not None:
+        check_choice("divergence", options.divergence, KINDS)
     check_seed(options.seed)
     check_int_range("--probes", options.probes, 1, 10_001)
     check_positive("--tolerance", options.tolerance)
@@ -80,8 +87,17 @@ def _check(options: ScoreOptions) -> None:
         viz.require_matplotlib()
 
 
+def _divergence(model: Model, options: ScoreOptions) -> str:
+    """As asked; else exact for events of few components, which it multiplies the cost by."""
+    if options.divergence is not None:
+        return options.divergence
+    few = math.prod(model.event_shape) <= _EXACT and options.std_error is None
+    return "exact" if few else "hutchinson"
+
+
 def _score(checkpoint: Checkpoint, images: Tensor, options: ScoreOptions) -> Scores:
     start = time.perf_counter()
+    assert checkpoint.transform is not None and options.divergence is not None
     x = checkpoint.transform.forward(images, seed=options.seed)
     result = log_likelihood(
         checkpoint.sde,
@@ -105,7 +121,7 @@ def _score(checkpoint: Checkpoint, images: Tensor, options: ScoreOptions) -> Sco
             "prior": budget.prior,
         }
     if options.draws:
-        bound = variational_bound(
+        bound = elbo(
             checkpoint.sde,
             checkpoint.net,
             x,

@@ -107,7 +107,7 @@ def test_demo_by_steps_alone_leaves_the_clock_out(
         given.update(budget)
         raise ArithmeticError("far enough")
 
-    monkeypatch.setattr("sdekit.cli.demo.fit_digits", fit)
+    monkeypatch.setattr("sdekit.cli.demo.fit", fit)
     one_line(run("demo", "--out", tmp_path / "d", *options), 1, "far enough")
     assert given["steps"] == steps and given["seconds"] == seconds
 
@@ -138,7 +138,7 @@ def test_wrong_names_and_numbers(run, model: Path, tmp_path: Path) -> None:
     one_line(run("sample", model, "--steps", 0, "--out", png), 2, "steps")
     one_line(run("sample", model, "--steps", 3, "--out", png), 2, "steps=")
     one_line(run("sample", model, "--snr", 0, "--out", png), 2, "snr")
-    one_line(run("sample", model, "--predictor", "ddpm", "--out", png), 2, "'ancestral'")
+    one_line(run("sample", model, "--predictor", "ancestor", "--out", png), 2, "'ancestral'")
     one_line(run("sample", model, "--corrector", "langwin", "--out", png), 2, "'langevin'")
     one_line(run("sample", model, "--out", tmp_path / "a.jpg"), 2, ".png or .npy")
     one_line(run("sample"), 2, "Missing argument")
@@ -187,7 +187,7 @@ def test_a_full_disk(run, model: Path, tmp_path: Path, monkeypatch: pytest.Monke
         with open("/dev/full", "w") as file:
             file.write("x" * 100)
 
-    monkeypatch.setattr("sdekit.cli.commands.save_checkpoint", full)
+    monkeypatch.setattr("sdekit.cli.training.save_checkpoint", full)
     out = tmp_path / "m.safetensors"
     one_line(run("train", "--steps", 1, "--width", 4, "--out", out), 1, "No space left")
 
@@ -201,7 +201,7 @@ def test_a_bug_is_one_line_too(run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr("sdekit.cli.commands.train_command", broken)
+    monkeypatch.setattr(sys.modules["sdekit.cli.main"], "train_command", broken)
     one_line(run("train"), 1, "KeyError", "--debug")
 
 
