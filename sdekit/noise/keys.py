@@ -44,6 +44,12 @@ PRIOR_GAP: Final = SPACE_TIME + 7
 """Draws at T that normalize the law there."""
 START: Final = SPACE_TIME + 8
 """Noise that takes given data up to a time, from which a sampler goes down again."""
+CHURN: Final = SPACE_TIME + 9
+"""Noise that EDM's sampler adds before a step."""
+BOUND: Final = SPACE_TIME + 10
+"""Noise of the variational bound of a chain."""
+BOUND_LEVEL: Final = SPACE_TIME + 11
+"""Levels of a chain at which its variational bound is evaluated."""
 BRIDGE: Final = 1 << 16
 """Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""
 BRIDGE_AREA: Final = 1 << 24

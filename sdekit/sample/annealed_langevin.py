@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import sdekit_kernels
 import torch
 from sdekit_kernels import langevin_step
 from sdekit_kernels.checks import check_int_range, check_positive
@@ -12,6 +11,7 @@ from sdekit_kernels.dispatch import resolve_backend
 from torch import Tensor
 
 from sdekit.noise import keys
+from sdekit.sample.draws import check_draws
 from sdekit.sample.info import Recorder
 from sdekit.sample.start import (
     Score,
@@ -35,8 +35,9 @@ def annealed_langevin(
     eps: float = 2e-5,
     x_init: Tensor | None = None,
     denoise: bool = True,
-    seed: int = 0,
+    seed: Any = 0,
     first_sample: int = 0,
+    samples: Any = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     backend: str = "auto",
@@ -62,15 +63,17 @@ def annealed_langevin(
         sigmas: (L,) levels in the data's units, strictly decreasing and above zero.
         shape: (B, D...).
         steps_each: T, steps a level.
-        eps: the step size alpha_L at the last level, in the data's units squared. The levels scale
-            it, so that alpha_i / sigma_i^2 is the same at all of them; for data that are points
-            the steps diverge unless eps < 4 sigma_L^2.
+        eps: the step size alpha_L at the last level, in the data's units squared, twice the eps of
+            Song & Ermon 2020 (``ncsnv2_levels`` computes it and the levels from the data). The
+            levels scale it, so that alpha_i / sigma_i^2 is the same at all of them; for data that
+            are points the steps diverge unless eps < 4 sigma_L^2.
         x_init: the first state; sigma_1 z if None, the law at level sigma_1 of data that are small
             against it.
         denoise: end with the denoising step.
-        seed, first_sample, dtype, device, backend, progress, return_info, path_points: as for
-            ``sdekit.sample.sample``; ``SampleInfo.path_t`` holds the levels, and ``nonfinite_step``
-            counts all steps, of which there are L T, and one more for the denoising.
+        seed, first_sample, samples, dtype, device, backend, progress, return_info, path_points: as
+            for ``sdekit.sample.sample``; ``SampleInfo.path_t`` holds the levels, and
+            ``nonfinite_step`` counts all steps, of which there are L T, and one more for the
+            denoising.
 
     Returns:
         x (B, D...); with ``return_info`` (x, SampleInfo).
@@ -86,17 +89,14 @@ def annealed_langevin(
     n = len(levels) * per_level
     total = n + (1 if denoise else 0)
     path_points = check_path_points(path_points, total, return_info)
-    seed = check_int_range("seed", seed, -(1 << 63), 1 << 64)
-    first_sample = check_int_range("first_sample", first_sample, 0, (1 << 63) - size[0] + 1)
+    draws = check_draws(seed, first_sample, samples, size[0])
 
     with torch.no_grad():
         host_sigmas = levels.tolist()
         if x_init is None:
-            x = host_sigmas[0] * sdekit_kernels.normal(
+            x = host_sigmas[0] * draws.normal(
                 size,
-                seed=seed,
                 stream=keys.PRIOR,
-                first_sample=first_sample,
                 dtype=torch.float32 if dtype is None else dtype,
                 device="cpu" if device is None else device,
                 backend=backend,
@@ -110,14 +110,13 @@ def annealed_langevin(
         step_size = rows(0.5 * eps * (levels / levels[-1]).square(), len(levels), x)
         for k in progress_bar(range(n if size[0] else 0), progress):
             i = k // per_level
-            x, _ = langevin_step(
+            x, _ = draws.step(
+                langevin_step,
                 x,
                 evaluate(score, sigma[i], x),
                 step_size=step_size[i],
-                seed=seed,
                 stream=keys.CORRECTOR,
                 step=k,
-                first_sample=first_sample,
                 want_mean=False,
                 backend=backend,
             )

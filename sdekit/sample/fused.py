@@ -8,7 +8,7 @@ that of the loop, bit for bit: PATH for the predictor, CORRECTOR for the correct
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,13 +22,14 @@ from sdekit_kernels.tracing import transformed
 from torch import Tensor
 
 from sdekit.noise import keys
+from sdekit.sample.draws import Piece
 from sdekit.sample.plan import Plan
 from sdekit.sample.start import Score, evaluate
 from sdekit.sde.parameters import shifted
 
-__all__ = ["Run", "obstacle_to", "trace_run"]
+__all__ = ["Run", "go_pieces", "obstacle_to", "trace_run"]
 
-_PREDICT, _CORRECT = ("A", "B", "C"), ("alpha", "step_size")
+_PREDICT, _CORRECT = ("A", "B", "C"), ("alpha", "step_size", "noise")
 
 
 def obstacle_to(
@@ -123,7 +124,7 @@ class Run:
         return a * y + b * s + c * z
 
     def _correct(self, now: Mapping[str, Tensor], z: Tensor, y: Tensor) -> Tensor:
-        """y + eps s + sqrt(2 eps) z, as ``sdekit_kernels.langevin_step``."""
+        """y + eps s + sqrt(2 eps) z, as ``sdekit_kernels.langevin_step``, or y + eps s + c z."""
         s = evaluate(self.score, now["corrector_t.0"], shifted(y, self.plan.offset))
         if "step_size" in self.shapes:
             eps = self._of(now, "step_size")
@@ -133,7 +134,8 @@ class Run:
             ratio = torch.where(ss > 0, zz / torch.where(ss > 0, ss, 1.0), 0.0)
             ratio = torch.where(ss.isnan(), ss, ratio).reshape(-1, *(1,) * (y.ndim - 1))
             eps = ratio * (self._of(now, "alpha") * (2.0 * snr**2))
-        return y + eps * s + ((2.0 * eps) ** 0.5 * self._of(now, "keep")) * z
+        root = self._of(now, "noise") if "noise" in self.shapes else (2.0 * eps) ** 0.5
+        return y + eps * s + (root * self._of(now, "keep")) * z
 
     def go(
         self,
@@ -151,7 +153,9 @@ class Run:
         bar: gets ``update(steps)`` after each launch, or None.
         """
         batch, n = y.shape[0], self.steps
-        flat = y.reshape(batch, -1).t().contiguous()
+        # A copy in any case: of one sample or one component the transpose is contiguous as it is,
+        # and the kernel would write over a start that somebody keeps.
+        flat = y.reshape(batch, -1).t().clone(memory_format=torch.contiguous_format)
         bad = torch.full((batch,), -1, dtype=torch.int64, device=y.device)
         columns = program.path_table()
         paths = torch.stack(columns) if columns else flat.new_empty((0, batch))
@@ -187,6 +191,19 @@ class Run:
             if bar is not None:
                 bar.update(end - k)
         return flat.t().reshape(y.shape), bad, [s.t().reshape(y.shape) for s in saved]
+
+
+def go_pieces(
+    run: Run, program: Program, y: Tensor, pieces: Sequence[Piece], **how: Any
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """``run.go`` for each piece of the batch with its own noise, put together again."""
+    parts = [
+        run.go(program, y[p.rows], seed=p.seed, first_sample=p.first_sample, **how) for p in pieces
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    kept = [torch.cat(states) for states in zip(*(part[2] for part in parts), strict=True)]
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), kept
 
 
 def trace_run(run: Run, y: Tensor) -> tuple[Program | None, str]:

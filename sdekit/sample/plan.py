@@ -24,7 +24,8 @@ class Plan:
 
     t: N + 1 times, 0-d. offset: the SDE's.
     predictor: for each of N steps (A, B, C), empty without a predictor.
-    corrector: for each of N steps the keywords of ``langevin_step``, empty without a corrector.
+    corrector: for each of N steps the keywords of ``langevin_step``, empty without a corrector; or
+        "step_size" and "noise", the eps and c of x + eps s + c z.
     corrector_t: for each of N steps the time at which the corrector asks for the score.
     """
 
@@ -45,8 +46,12 @@ def make_plan(
     corrector_first: bool,
     snr: float,
     norm: str,
+    options: dict[str, Any] | None = None,
+    data_std: Parameter | None = None,
 ) -> Plan:
     """The plan for a state like x on the grid (N + 1,), computed in float64 on the host.
+
+    options: the predictor's own keywords. data_std: the corrector's, if it has one.
 
     Raises ValueError if a coefficient is not finite, or a corrector's step size is negative:
     ``sde.check_grid`` says how many steps are needed then.
@@ -57,8 +62,8 @@ def make_plan(
     return Plan(
         t=t,
         offset=at(sde.offset, x),
-        predictor=_predictor_rows(sde, predictor, grid, x),
-        corrector=_corrector_rows(sde, corrector, grid, levels, snr, norm, x),
+        predictor=_predictor_rows(sde, predictor, grid, x, options or {}),
+        corrector=_corrector_rows(sde, corrector, grid, levels, snr, norm, data_std, x),
         corrector_t=t[levels],
     )
 
@@ -81,11 +86,13 @@ def check_prior_time(sde: AffineSDE, grid: Tensor) -> None:
         )
 
 
-def _predictor_rows(sde: AffineSDE, name: str, grid: Tensor, x: Tensor) -> list[tuple[Tensor, ...]]:
+def _predictor_rows(
+    sde: AffineSDE, name: str, grid: Tensor, x: Tensor, options: dict[str, Any]
+) -> list[tuple[Tensor, ...]]:
     predictor = PREDICTORS[name]
     if predictor is None:
         return []
-    tables = predictor.coefficients(sde, grid[:-1], grid[1:])
+    tables = predictor.coefficients(sde, grid[:-1], grid[1:], **options)
     if not all(bool(torch.isfinite(table).all()) for table in tables):
         sde.check_grid(grid)
         raise ValueError(f"the coefficients of {name!r} are not finite on this grid: refine it")
@@ -93,12 +100,20 @@ def _predictor_rows(sde: AffineSDE, name: str, grid: Tensor, x: Tensor) -> list[
 
 
 def _corrector_rows(
-    sde: AffineSDE, name: str, grid: Tensor, levels: slice, snr: float, norm: str, x: Tensor
+    sde: AffineSDE,
+    name: str,
+    grid: Tensor,
+    levels: slice,
+    snr: float,
+    norm: str,
+    data_std: Parameter | None,
+    x: Tensor,
 ) -> list[dict[str, Any]]:
     rule = CORRECTORS[name]
     if rule is None:
         return []
-    tables = rule(sde, grid[levels], following(grid)[levels], snr)
+    more = {} if data_std is None else {"data_std": data_std}
+    tables = rule(sde, grid[levels], following(grid)[levels], snr, **more)
     for table in tables.values():
         # Zero passes: the SDE may add no noise at all.
         if not bool((table >= 0.0).all()):

@@ -11,11 +11,12 @@ from sdekit_kernels.dispatch import resolve_backend
 from torch import Tensor
 
 from sdekit.noise import keys
-from sdekit.sample.correctors import CORRECTORS
-from sdekit.sample.fused import Run, obstacle_to, trace_run
+from sdekit.sample.correctors import CORRECTORS, check_data_std
+from sdekit.sample.draws import check_draws
+from sdekit.sample.fused import Run, go_pieces, obstacle_to, trace_run
 from sdekit.sample.info import Recorder
 from sdekit.sample.plan import check_prior_time, make_grid, make_plan
-from sdekit.sample.predictors import PREDICTORS
+from sdekit.sample.predictors import PREDICTORS, check_options
 from sdekit.sample.start import (
     Score,
     check_path_points,
@@ -42,12 +43,16 @@ def sample(
     corrector_steps: int = 1,
     corrector_first: bool = False,
     norm: str = "sample",
+    eta: float | None = None,
+    variance: str | None = None,
+    data_std: Any = None,
     t_min: float | None = None,
     times: Any = None,
     x_init: Tensor | None = None,
     denoise: bool = True,
-    seed: int = 0,
+    seed: Any = 0,
     first_sample: int = 0,
+    samples: Any = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     backend: str = "auto",
@@ -74,18 +79,25 @@ def sample(
             (float32 for bfloat16 and float16), x is (B, D...).
         shape: (B, D...).
         steps: N; 1000 if neither this nor ``times`` is given.
-        predictor: "euler_maruyama", "reverse_diffusion", "ancestral", "probability_flow" or "none".
-        corrector: "langevin" (by signal-to-noise ratio), "annealed" (by noise level) or "none".
+        predictor: "euler_maruyama", "reverse_diffusion", "ancestral", "probability_flow", "ddpm",
+            "ddim" or "none".
+        corrector: "langevin" (by signal-to-noise ratio), "annealed" (by noise level), "ou" (without
+            Langevin's bias) or "none".
         snr: the ratio r in the corrector's step size, above zero.
         norm: "sample", or "batch", which takes the means of the norms over the batch as the paper's
             code does, so that a sample depends on its batchmates; for corrector="langevin".
+        eta: in [0, 1], of predictor="ddim": 0 adds no noise, 1 as much as DDPM; 0 if None.
+        variance: "fixed_small" or "fixed_large", of predictor="ddpm"; "fixed_small" if None.
+        data_std: the data's std, a number or (D...), of corrector="ou"; 0.5 if None.
         t_min: the grid's last time, in the SDE's units; ``sde.t_min`` if None.
         times: the grid itself, (N + 1,), strictly decreasing; instead of steps and t_min. Without
             it the steps are equal; ``VE("edm")`` wants ``polynomial_times``.
         x_init: the state at t_0, (B, D...); drawn from the prior at T if None.
         denoise: return the mean of the last update, without its noise.
         seed, first_sample: sample ``first_sample + k`` of this seed is the same however the batch
-            is split (stream PRIOR at the start, PATH in predictors, CORRECTOR in correctors).
+            is split (stream PRIOR at the start, PATH in predictors, CORRECTOR in correctors). A
+            list of B seeds draws sample ``first_sample`` of each.
+        samples: B numbers of samples, in any order, instead of first_sample.
         dtype, device: of the state; ``x_init``'s, or float32 on the CPU.
         backend: of the fused steps, see ``sdekit_kernels.dispatch``.
         fuse: None makes the whole run one kernel where the score can be traced (closed forms and
@@ -130,17 +142,19 @@ def sample(
             "the corrector asks for the score at the grid's last time, which is 0: end the grid "
             "above 0, or write corrector_first=True"
         )
-    seed = check_int_range("seed", seed, -(1 << 63), 1 << 64)
-    first_sample = check_int_range("first_sample", first_sample, 0, (1 << 63) - size[0] + 1)
+    options = check_options(predictor, {"eta": eta, "variance": variance})
+    spread = check_data_std(corrector, data_std)
+    draws = check_draws(seed, first_sample, samples, size[0])
+    if norm == "batch" and len(draws.pieces) > 1:
+        raise ValueError('norm="batch" ties the samples together: draw consecutive ones of a seed')
 
     with torch.no_grad():
         if x_init is None:
             check_prior_time(sde, grid)
             sde.check_event(torch.empty(size, device="meta"))
-            x = sde.prior_sample(
+            x = draws.prior(
+                sde,
                 size,
-                seed=seed,
-                first_sample=first_sample,
                 dtype=torch.float32 if dtype is None else dtype,
                 device="cpu" if device is None else device,
                 backend=backend,
@@ -157,30 +171,28 @@ def sample(
             corrector_first=corrector_first,
             snr=snr,
             norm=norm,
+            options=options,
+            data_std=spread,
         )
-        noise: dict[str, Any] = {"seed": seed, "first_sample": first_sample, "backend": backend}
 
         def predict(y: Tensor, i: int, want_mean: bool) -> Tensor:
             s = evaluate(score, plan.t[i], shifted(y, plan.offset))
             a, b, c = plan.predictor[i]
-            y_next, y_mean = predictor_step(
-                y, s, a, b, c, stream=keys.PATH, step=i, want_mean=want_mean, **noise
-            )
+            how = {"stream": keys.PATH, "step": i, "want_mean": want_mean, "backend": backend}
+            y_next, y_mean = draws.step(predictor_step, y, s, a, b, c, **how)
             return y_next if y_mean is None else y_mean
 
         def correct(y: Tensor, i: int, want_mean: bool) -> Tensor:
             for j in range(inner):
                 s = evaluate(score, plan.corrector_t[i], shifted(y, plan.offset))
                 at_end = want_mean and j == inner - 1
-                y, y_mean = langevin_step(
-                    y,
-                    s,
-                    **plan.corrector[i],
-                    stream=keys.CORRECTOR,
-                    step=i * inner + j,
-                    want_mean=at_end,
-                    **noise,
-                )
+                how = {"stream": keys.CORRECTOR, "step": i * inner + j, "want_mean": at_end}
+                row = plan.corrector[i]
+                if "noise" in row:
+                    fixed: tuple[Any, ...] = (1.0, row["step_size"], row["noise"])
+                    y, y_mean = draws.step(predictor_step, y, s, *fixed, backend=backend, **how)
+                else:
+                    y, y_mean = draws.step(langevin_step, y, s, backend=backend, **row, **how)
             return y if y_mean is None else y_mean
 
         y = sde.centered(x)
@@ -201,12 +213,12 @@ def sample(
             updates.reverse()
         # The updates are linear in the displacement y; the score sees the state x itself.
         if run is not None and program is not None:
-            with launch_bar(n, progress) as bar:
-                y, bad, kept = run.go(
+            with launch_bar(n * len(draws.pieces), progress) as bar:
+                y, bad, kept = go_pieces(
+                    run,
                     program,
                     y,
-                    seed=seed,
-                    first_sample=first_sample,
+                    draws.pieces,
                     backend=choice.backend,
                     marks=recorder.marks if recorder is not None else set(),
                     bar=bar,

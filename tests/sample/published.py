@@ -144,9 +144,17 @@ def gaussian(law: Law, t: float, m: Any, s: Any) -> tuple[Any, Any]:
     return law.offset + alpha * (m - law.offset), alpha**2 * s**2 + law.var(t)
 
 
-def predictor(law: Law, name: str, t: float, u: float) -> tuple[Any, Any, Any]:
+def predictor(
+    law: Law, name: str, t: float, u: float, eta: float = 0.0, variance: str = "fixed_small"
+) -> tuple[Any, Any, Any]:
     """(P, Q, R) of y' = P y + Q score + R z, from time t to u < t."""
     dt = t - u
+    if name == "ddim":
+        return ddim(law, t, u, eta)
+    if name == "ddpm":
+        p, q, r = _posterior(law, t, u)
+        jump = law.var(t) - (law.alpha(t) / law.alpha(u)) ** 2 * law.var(u)
+        return p, q, np.sqrt(jump) if variance == "fixed_large" and u > 0 else r
     if name == "ancestral":
         return _ancestral(law, t, u)
     if name == "euler_maruyama" or law.chain == "euler":
@@ -167,10 +175,25 @@ def _ancestral(law: Law, t: float, u: float) -> tuple[Any, Any, Any]:
     if law.chain == "ve":
         high, low = law.sigma(t) ** 2, law.sigma(u) ** 2
         return 1.0, high - low, math.sqrt(low * (high - low) / high)
+    return _posterior(law, t, u)
+
+
+def ddim(law: Law, t: float, u: float, eta: float) -> tuple[Any, Any, Any]:
+    """Song, Meng & Ermon 2020, eqs. 12 and 16, with x = y / alpha and its level for any law."""
+    abar_ratio = (law.alpha(t) / law.alpha(u)) ** 2
+    c = eta * np.sqrt(law.var(u) / law.var(t)) * np.sqrt(law.var(t) - abar_ratio * law.var(u))
+    # x_0 = (y + var s) / alpha, eps = -sqrt(var) s.
+    to_data, direction = law.alpha(u) / law.alpha(t), np.sqrt(law.var(u) - c**2)
+    return to_data, to_data * law.var(t) - direction * np.sqrt(law.var(t)), c
+
+
+def _posterior(law: Law, t: float, u: float) -> tuple[Any, Any, Any]:
     # Bayes: y_u given y_0 has mean alpha_u y_0 and variance var_u; y_t given y_u has mean r y_u and
     # variance v. Precisions add; y_0 is Tweedie's (y_t + var_t score) / alpha_t.
     r = law.alpha(t) / law.alpha(u)
     v = law.var(t) - r**2 * law.var(u)
+    if u == 0.0:
+        return 1 / law.alpha(t), law.var(t) / law.alpha(t), 0.0
     precision = 1 / law.var(u) + r**2 / v
     from_data = law.alpha(u) / law.var(u) / law.alpha(t)
     p, q = (r / v + from_data) / precision, from_data * law.var(t) / precision
@@ -211,6 +234,8 @@ def updates(
     snr: float = 0.16,
     inner: int = 1,
     first: bool = False,
+    data_std: float = 0.5,
+    options: dict[str, Any] | None = None,
 ) -> list[Update]:
     """The updates of a run in their order, P, Q and R in x's own coordinates."""
 
@@ -233,6 +258,11 @@ def updates(
         t, alpha = grid[level], corrector_alpha(law, grid, level)
         eps = 2 * alpha * snr**2 * law.var(t)
         pqr = (1.0, eps, np.sqrt(2 * eps))
+        if corrector_name == "ou":
+            # The transition of dy = -y dt + sqrt(2 v) dW over h, with score -y / v.
+            v = law.alpha(t) ** 2 * data_std**2 + law.var(t)
+            h = 2 * snr**2 * law.var(t) / v
+            pqr = (1.0, v * (1 - np.exp(-h)), np.sqrt(v * (1 - np.exp(-2 * h))))
         return [make(corrector_name, i * inner + j, t, pqr, alpha) for j in range(inner)]
 
     run: list[Update] = []
@@ -241,7 +271,11 @@ def updates(
         if corrector_name != "none" and first:
             run += correct(i, i)
         if predictor_name != "none":
-            run.append(make("predictor", i, t, predictor(law, predictor_name, t, u), 1.0))
+            run.append(
+                make(
+                    "predictor", i, t, predictor(law, predictor_name, t, u, **(options or {})), 1.0
+                )
+            )
         if corrector_name != "none" and not first:
             run += correct(i, i + 1)
     return run
