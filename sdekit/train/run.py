@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import is_dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,7 +36,7 @@ from sdekit.train.checkpoint import (
 )
 from sdekit.train.learner import Learner
 from sdekit.train.spec import network_to_dict, sde_to_dict
-from sdekit.train.state import STATE, read_state, write_facts, write_state
+from sdekit.train.state import STATE, locked, read_state, write_facts, write_state
 
 
 @final
@@ -67,21 +67,30 @@ class Run:
         self.saved: int | None = None
         self._last = time.perf_counter()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the block the folder exists, and no other process trains in it.
+
+        Raises OSError for a folder that cannot be made, or in which another process trains.
+        """
+        if self.folder is None:
+            yield
+            return
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(self.folder))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder) if self.writes else nullcontext():
+            yield
+
     def resume(self, learner: Learner, budget: Budget) -> int | None:
         """Put the last checkpoint into ``learner`` and ``budget``; its step, None without one.
 
         Raises CheckpointError for a damaged one, or for the checkpoint of another training (it
         names what differs), ArithmeticError for one that diverged with this learning rate or a
-        smaller one, OSError for a folder that cannot be made.
+        smaller one.
         """
         budget.start()
-        if self.folder is None:
-            return None
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(self.folder))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        found = read_state(self.folder)
-        if found is None:
+        if self.folder is None or (found := read_state(self.folder)) is None:
             return None
         facts, tensors = found
         try:
@@ -191,7 +200,10 @@ def describe_sde(sde: AffineSDE) -> dict[str, Any]:
 
 
 def describe(value: Any) -> Any:
-    """A function, an option: in plain values that are the same in every run."""
+    """A function, an option: in plain values that are the same in every run.
+
+    Of an object: its class and its public plain attributes.
+    """
     if isinstance(value, functools.partial):
         options = {k: describe(v) for k, v in sorted(value.keywords.items())}
         return {"name": describe(value.func), **options}
@@ -201,7 +213,11 @@ def describe(value: Any) -> Any:
         return repr(value)
     if isinstance(value, DataTransform):
         return transform_to_dict(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    told = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
+    plain = {k: v for k, v in told.items() if isinstance(v, (bool, int, float, str))}
+    return {"name": type(value).__qualname__, **plain}
 
 
 def as_checkpoint(

@@ -11,10 +11,12 @@ tensors are removed. Whoever is killed in between, or meets a full disk, finds t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,6 +91,26 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 
 
 _AGAIN: Final = "remove the folder to begin again"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within the block no other process has this folder locked; the end of a process unlocks it.
+
+    Raises BlockingIOError where another one has. File systems that know no locks have none.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = "another process trains in this folder: wait for it, or give another one"
+            raise BlockingIOError(error.errno, text, str(folder)) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def _remove_others(folder: Path, kept: str) -> None:

@@ -108,9 +108,10 @@ def train(
 
     Raises ValueError for a budget that is missing or not positive and numbers out of their range;
     ArithmeticError, with step and learning rate, if the loss or the weights leave the finite
-    numbers or the loss explodes (``net`` then holds what it held, the folder its last checkpoint);
-    CheckpointError for a folder that holds another training or a damaged one; OSError for a full
-    disk; KeyboardInterrupt for Ctrl-C, which says how to go on.
+    numbers or the loss explodes (the average is then not written into ``net``, and the folder keeps
+    its last checkpoint); CheckpointError for a folder that holds another training or a damaged one;
+    OSError for a full disk, or a folder in which another process trains; KeyboardInterrupt for
+    Ctrl-C, which says how to go on.
     """
     loss, budget = get_loss(loss), Budget(steps, seconds)
     warmup = check_positive("warmup", warmup, allow_zero=True)
@@ -149,6 +150,7 @@ def train(
             every_steps=save_steps,
             writes=ranks.first,
         )
+        stack.enter_context(run.held())
         model = as_checkpoint(net, sde, transform, dict(info or {}))
         resumed = run.resume(learner, budget)
         ranks.wait()
@@ -156,8 +158,9 @@ def train(
             watchers(
                 progress and ranks.first,
                 tensorboard if ranks.first else None,
-                grid_every,
+                grid_every if ranks.first else None,
                 budget.done,
+                tuple(data.shape[1:]),
                 lambda: _draw(learner, sde, batches),
             )
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 import torch
+from sdekit_kernels.checks import check_int_range
 from torch import Tensor
 
 from sdekit.sample import polynomial_times, sample
@@ -126,9 +127,22 @@ def watchers(
     board: str | os.PathLike[str] | None,
     grid_every: int | None,
     done: int,
+    shape: tuple[int, ...],
     draw: Callable[[], Tensor],
 ) -> Iterator[Callable[[Moment], None]]:
-    """Bar and board as one function of the moment; both are closed at the end."""
+    """Bar and board as one function of the moment; both are closed at the end.
+
+    shape: of the data's events. Raises ValueError for sample grids of what are no images.
+    """
+    if grid_every is not None:
+        check_int_range("grid_every", grid_every, 1, 1 << 31)
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+            raise ValueError(
+                f"grid_every is for images, (H, W), (1, H, W) or (3, H, W), not for data of shape "
+                f"{shape}: leave it away"
+            )
+        if board is None:
+            raise ValueError("grid_every needs a place for the grids: write tensorboard=FOLDER")
     made: list[Bar | Board] = []
     try:
         if board is not None:

@@ -19,6 +19,7 @@ from sdekit.score import MLP
 from sdekit.sde import OU, VE, VP
 from sdekit.train import (
     CheckpointError,
+    TimeSampler,
     TrainReport,
     denoising_score_matching,
     load_checkpoint,
@@ -108,6 +109,7 @@ def test_longer_and_gentler_is_the_same_training(tmp_path: Path) -> None:
         ("transform", {"transform": DataTransform(6)}),
         ("data", {"data": (DATA + 1) % 5}),
         ("loss", {"loss": partial(denoising_score_matching, weighting="likelihood")}),
+        ("loss", {"loss": partial(denoising_score_matching, times=TimeSampler(VP(), t_min=0.1))}),
         ("loss", {"loss": "edm"}),
         ("batch", {"batch": 4}),
         ("ema", {"ema": 0.9}),
@@ -280,6 +282,21 @@ def test_what_has_no_name_is_kept_as_a_state_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "model.safetensors").exists()
     assert state(tmp_path)["settings"]["network"]["name"].endswith("Own")
     assert torch.equal(fit(tmp_path, Own())[0], fit(net=Own())[0])
+
+
+def test_a_folder_serves_one_training_at_a_time(tmp_path: Path) -> None:
+    def second(done: int, way: float, loss: float) -> None:
+        fit(tmp_path)
+
+    with pytest.raises(BlockingIOError, match="another process trains") as caught:
+        fit(tmp_path, on_step=second)
+    assert caught.value.filename == str(tmp_path)
+    assert fit(tmp_path)[1].steps == 20
+
+
+def test_grids_are_for_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not for data of shape \(4,\)"):
+        fit(tensorboard=tmp_path, grid_every=3)
 
 
 def test_budget() -> None:
