@@ -114,7 +114,9 @@ def train(
     width: Annotated[int, typer.Option(help="Width of the mlp.")] = 256,
     depth: Annotated[int, typer.Option(help="Blocks of the mlp.")] = 3,
     clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
-    precision: Annotated[str, typer.Option(help="full, bfloat16 or float16.")] = "full",
+    precision: Annotated[
+        str | None, typer.Option(help="full, bfloat16 or float16; a U-Net's: the quickest.")
+    ] = None,
     augment: Annotated[bool, typer.Option(help="Change images a little.")] = True,
     size: Annotated[int | None, typer.Option(help="Side of a folder's images, in pixels.")] = None,
     skip_broken: Annotated[

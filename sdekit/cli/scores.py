@@ -15,9 +15,11 @@ from sdekit.cli.report import markdown, mean_and_error, probe_error, write_csv, 
 from sdekit.likelihood import Likelihood
 from sdekit.ode.solution import OK, STATUS
 
-__all__ = ["Scores", "rows_of", "write_scores"]
+__all__ = ["Scores", "images_of", "rows_of", "write_scores"]
 
 _SHOWN: Final = 10
+_LISTED: Final = 20
+"""Images up to which each one has its line; of more, the first and the last half of so many."""
 
 Row = tuple[str, ...]
 
@@ -75,6 +77,49 @@ def rows_of(found: Scores) -> list[Row]:
             rows.append((f"images without a value: {text}", f"{lost}"))
     rows.append(("seconds", f"{found.seconds:.1f}"))
     return rows
+
+
+def images_of(found: Scores, out: Path | None) -> tuple[list[Row], str]:
+    """(a line for each image under a heading, what to say about those that are left out).
+
+    Up to 20 images all of them, else the first 10 and the last 10. out: where ``write_scores`` puts
+    the rest.
+    """
+    result, count = found.result, len(found.images)
+    columns = [
+        ("image", result.status, lambda j: f"{j}"),
+        ("nats", result.log_prob, lambda v: f"{v:.2f}"),
+        ("± probes", result.std_error, lambda v: f"{v:.2g}"),
+        ("bits/dim", result.bits_per_dim, lambda v: f"{v:.4f}"),
+    ]
+    if found.bound is not None:
+        columns += [
+            ("bound", found.bound[0], lambda v: f"{v:.2f}"),
+            ("± draws", found.bound[1], lambda v: f"{v:.2g}"),
+        ]
+    for name, error in (found.errors or {}).items():
+        if name != "probes":
+            columns.append((name, error, lambda v: f"{v:+.2g}"))
+    columns.append(("evaluations", result.nfe, lambda v: f"{v}"))
+    numbers = list(range(count))
+    if count > _LISTED:
+        numbers = numbers[: _LISTED // 2] + numbers[-_LISTED // 2 :]
+
+    def line(j: int) -> Row:
+        cells = [f"{j}", *(text(values[j].item()) for _, values, text in columns[1:])]
+        status = int(result.status[j])
+        return (*cells, "" if status == OK else STATUS[status])
+
+    rows = [tuple(name for name, _, _ in columns), *map(line, numbers)]
+    if count <= _LISTED:
+        return rows, ""
+    rows.insert(1 + _LISTED // 2, ("...",))
+    where = (
+        f"all {count} images are in {out}/images.csv"
+        if out is not None
+        else (f"write --out FOLDER for all {count} images in FOLDER/images.csv")
+    )
+    return rows, where
 
 
 def write_scores(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import torch
 from sdekit_kernels.checks import check_choice, check_int_range, check_positive
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from sdekit.cli.errors import InputError, output_folder
 from sdekit.cli.images import load_images
 from sdekit.cli.model import Model, open_model
 from sdekit.cli.report import table
-from sdekit.cli.scores import Scores, rows_of, write_scores
+from sdekit.cli.scores import Scores, images_of, rows_of, write_scores
 from sdekit.likelihood import elbo, log_likelihood
 from sdekit.likelihood.divergence import KINDS
 from sdekit.ode.solution import OK
@@ -61,6 +62,11 @@ def likelihood_command(path: Path, options: ScoreOptions) -> None:
         raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
     title, rows = f"likelihood of {len(images)} images ({options.data})", rows_of(found)
     table(title, rows)
+    each, rest = images_of(found, options.out)
+    print()
+    table("each image", each)
+    if rest:
+        print(rest)
     if options.out is not None:
         names = write_scores(options.out, title, rows, found, limits=model.limits)
         print(f"\nin {options.out}/: {', '.join(names)}")
@@ -72,7 +78,12 @@ def _check(options: ScoreOptions) -> None:
         check_choice("divergence", options.divergence, KINDS)
     check_seed(options.seed)
     check_int_range("--probes", options.probes, 1, 10_001)
-    check_positive("--tolerance", options.tolerance)
+    least = 8.0 * torch.finfo(torch.float32).eps
+    if check_positive("--tolerance", options.tolerance) < least:
+        raise InputError(
+            f"--tolerance must be at least {least:.1e}, got {options.tolerance:g}: models and "
+            "images are float32, whose rounding is no finer"
+        )
     draws = check_int_range("--draws", options.draws, 0, 1 << 20)
     if draws % 2:
         raise InputError(f"--draws must be even, two in each stratum of time, got {draws}")

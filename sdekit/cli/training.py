@@ -19,6 +19,7 @@ from sdekit.data import DATASETS, Dataset, load
 from sdekit.sample import SAMPLERS
 from sdekit.train import SDES, Checkpoint, TrainReport, make_sde, save_checkpoint
 from sdekit.train.checkpoint import MODEL
+from sdekit.train.precision import quickest_precision
 from sdekit.train.recipe import LOSS_NAMES, MODELS, Recipe, fit
 
 SETS_HELP: Final = f"Data set: {', '.join(DATASETS)}, or a folder of images."
@@ -28,7 +29,7 @@ LOSS_HELP: Final = f"{', '.join(LOSS_NAMES)}."
 
 _SECONDS: Final = 90.0
 _OWN: Final = {"mlp": (256, 3e-3)}
-_OWN_UNET: Final = (64, 1e-3)
+_OWN_UNET: Final = (64, 2e-3)
 """Batch and learning rate of the networks."""
 _GRID: Final = 64
 _SAMPLER, _STEPS = "edm_heun", 40
@@ -51,15 +52,27 @@ class TrainOptions:
 
 
 def recipe_of(
-    model: str, *, batch: int | None, lr: float | None, augment: bool, **numbers: Any
+    model: str,
+    *,
+    batch: int | None,
+    lr: float | None,
+    clip: float | None,
+    precision: str | None,
+    augment: bool,
+    **numbers: Any,
 ) -> Recipe:
-    """The recipe of a model, with its own batch and learning rate where none is given."""
+    """The recipe of a model, with its own batch, learning rate ... where none is given."""
     own = _OWN.get(model, _OWN_UNET)
+    unet = model != "mlp"
+    if precision is None:
+        precision = quickest_precision() if unet else "full"
     share = Recipe().augment if augment else 0.0
     return Recipe(
         model=model,
         batch=own[0] if batch is None else batch,
         lr=own[1] if lr is None else lr,
+        clip=1.0 if clip is None and unet else clip,
+        precision=precision,
         augment=share,
         **numbers,
     )

@@ -32,9 +32,10 @@ class Size:
 
 
 SIZES: Final[dict[str, Size]] = {
-    "tiny": Size((16, 32, 32), 1),
-    "small": Size((32, 64, 64), 1),
-    "base": Size((64, 128, 128), 2),
+    "tiny": Size((8, 16, 16), 1),
+    "small": Size((16, 32, 32), 1),
+    "base": Size((32, 64, 64), 1),
+    "large": Size((64, 128, 128), 2),
 }
 
 
@@ -48,7 +49,8 @@ class UNet(Preconditioned):
     at the lowest. The last convolution of F and of each residual block starts at zero, so that the
     first score is the exact one of N(offset, data_std^2) images.
 
-    size: "tiny" (0.3 M weights), "small" (1.1 M), "base" (6.6 M); ``channels`` and ``layers``
+    size: "tiny" (0.08 M weights), "small" (0.3 M: in the same minutes on two CPU cores it reaches a
+    lower held-out loss than larger ones), "base" (1.1 M), "large" (6.6 M); ``channels``, ``layers``
     replace its numbers. seed: of the initial weights, normals of variance 1 / inputs from the
     library's own noise, one stream a parameter from ``keys.INIT``: torch's generator is not asked,
     so that a network is a function of its arguments.

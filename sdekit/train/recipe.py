@@ -22,7 +22,7 @@ from sdekit.train.weighting import LogNormal
 
 __all__ = ["LOSS_NAMES", "MODELS", "Recipe", "fit"]
 
-MODELS: Final = ("mlp", "unet-tiny", "unet-small", "unet-base")
+MODELS: Final = ("mlp", "unet-tiny", "unet-small", "unet-base", "unet-large")
 """The networks that a recipe can name."""
 LOSS_NAMES: Final = ("lognormal", *LOSSES)
 """Denoising score matching with the levels and weights of a ``LogNormal``, or a loss by name."""
