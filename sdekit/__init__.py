@@ -5,15 +5,15 @@ What stands here is what a user may name; ``docs/architecture.md`` says how the 
 
 from __future__ import annotations
 
-from sdekit import convergence, ode, score
+from sdekit import bridge, convergence, ode, score
 from sdekit.fokker_planck import Density, fokker_planck
 from sdekit.likelihood import (
     DataTransform,
     Flow,
     Likelihood,
+    elbo,
     log_likelihood,
     sample_flow,
-    variational_bound,
 )
 from sdekit.sample import annealed_langevin
 from sdekit.sample.sample import sample
@@ -87,7 +87,9 @@ __all__ = [
     "TimeIntegral",
     "UnderdampedLangevin",
     "annealed_langevin",
+    "bridge",
     "convergence",
+    "elbo",
     "ensemble",
     "explain",
     "fokker_planck",
@@ -99,5 +101,4 @@ __all__ = [
     "solve",
     "to_ito",
     "to_stratonovich",
-    "variational_bound",
 ]

@@ -25,4 +25,4 @@ def test_example_runs(page, code, capsys):
 
 
 def test_there_is_one_example_for_each_kind_of_user():
-    assert sum(page == "README.md" for page, _ in BLOCKS) == 5
+    assert sum(page == "README.md" for page, _ in BLOCKS) == 6
