@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 import sdekit as sk
+from sdekit.data import load
+from sdekit.data.digits import LEVELS
 from sdekit.likelihood import DataTransform, Flow
-from sdekit.train import load_digits
-from sdekit.train.data import LEVELS
 from sdekit.train.recipe import Recipe, fit_digits
 
 __all__ = ["PROBLEMS", "LawAtT", "Problem", "digits", "even", "mixture_2d", "mixture_of", "wide"]
@@ -167,7 +167,7 @@ def wide_probed(batch: int = 32) -> Problem:
 def digits(divergence: str, batch: int, steps: int = TRAINING) -> Problem:
     """Held-out digits under the demo's network; exact (64 products) or one Hutchinson probe."""
     net, sde = _network(steps)
-    x = DataTransform(LEVELS).forward(load_digits().test[:batch], seed=0)
+    x = DataTransform(LEVELS).forward(load("digits").test[:batch], seed=0)
     told = "one probe" if divergence == "hutchinson" else "exact"
     asked = Problem(
         title=f"digits' network, {told}, float32",
@@ -204,7 +204,7 @@ def _reference(problem: Problem, tolerance: float) -> Tensor:
 
 @cache
 def _network(steps: int) -> tuple[Any, Any]:
-    checkpoint, _ = fit_digits(load_digits().train, Recipe(), steps=steps)
+    checkpoint, _ = fit_digits(load("digits").train, Recipe(), steps=steps)
     return checkpoint.net.requires_grad_(False), checkpoint.sde
 
 

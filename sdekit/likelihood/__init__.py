@@ -3,7 +3,6 @@
 from sdekit.likelihood.dequantization import DequantizationBound, dequantization_bound
 from sdekit.likelihood.divergence import field_divergence, make_divergence
 from sdekit.likelihood.draw import FlowSamples, sample_flow
-from sdekit.likelihood.elbo import variational_bound
 from sdekit.likelihood.flow import Flow
 from sdekit.likelihood.gradient import log_prob_with_gradient
 from sdekit.likelihood.importance import Importance, importance_weights
@@ -11,8 +10,15 @@ from sdekit.likelihood.likelihood import log_likelihood
 from sdekit.likelihood.prior_bounds import prior_gap_interval, prior_kl_bound
 from sdekit.likelihood.prior_gap import prior_gap
 from sdekit.likelihood.result import Likelihood
+from sdekit.likelihood.sde_elbo import elbo
 from sdekit.likelihood.transform import DataTransform
 from sdekit.likelihood.truncation import flow_truncation_error, truncation_error
+from sdekit.likelihood.variational import (
+    RateDistortion,
+    VariationalBound,
+    rate_distortion,
+    variational_bound,
+)
 
 __all__ = [
     "DataTransform",
@@ -21,7 +27,10 @@ __all__ = [
     "FlowSamples",
     "Importance",
     "Likelihood",
+    "RateDistortion",
+    "VariationalBound",
     "dequantization_bound",
+    "elbo",
     "field_divergence",
     "flow_truncation_error",
     "importance_weights",
@@ -31,6 +40,7 @@ __all__ = [
     "prior_gap",
     "prior_gap_interval",
     "prior_kl_bound",
+    "rate_distortion",
     "sample_flow",
     "truncation_error",
     "variational_bound",

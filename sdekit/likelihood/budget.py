@@ -7,6 +7,8 @@ Each part is computed when it is first asked for, since some cost evaluations of
 
 from __future__ import annotations
 
+import math
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
@@ -14,10 +16,11 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor
 
-from sdekit.likelihood.divergence import make_divergence
-from sdekit.likelihood.elbo import variational_bound
 from sdekit.likelihood.prior_gap import prior_gap
-from sdekit.likelihood.truncation import flow_truncation_error, truncation_error
+from sdekit.likelihood.sde_elbo import elbo
+from sdekit.likelihood.tolerances import least_tolerance
+from sdekit.likelihood.truncation import truncation_error
+from sdekit.ode.solution import OK
 from sdekit.sde import AffineSDE
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["ErrorBudget"]
 
 _FINER = 0.1
+# Of the tolerances: above it, a solve that x's type allows is not finer enough to tell an error.
+_ENOUGH = 0.4
+# Of t_min: noise whose variance grows as t leaves a hundredth of the truncation there.
+_EARLIER = 0.01
 
 
 @final
@@ -33,20 +40,35 @@ class ErrorBudget:
     """The four errors of ``log_prob``, each (B,) nats, NaN where a sample has no likelihood.
 
     solver: log_prob minus its value at a tenth of the tolerances, which is another solve: the error
-    of the looser one, up to a tenth. probe: the standard error of the probes, 0 for the exact
-    divergence. truncation: log p_{t_min}(x) - log p_0(x), since x is taken as a draw at t_min, see
-    ``truncation_error``. prior: log prior(x_T) - log p_T(x_T), since the prior is not the law that
-    the data has at t_max, see ``prior_gap``; ``prior_std_error`` is that of its Monte Carlo part.
-    bound: beside them, the variational bound of log p_{t_min}(x) by the SDE and its standard error.
+    of the looser one, up to a tenth; or at ten times as much, where x's type allows no less.
+    probe: the standard error of the probes, 0 for the exact divergence.
+    truncation: log p_{t_min}(x) - log p_0(x), since x is taken as a draw at t_min: see
+    ``truncation_error`` for a score with a ``divergence`` of its own, and for others the same ODE
+    from t_min / 100, another solve. prior: log prior(x_T) - log p_T(x_T), since the prior is not
+    the law that the data has at t_max, see ``prior_gap``; ``prior_std_error`` is that of its Monte
+    Carlo part. bound: beside them, the variational bound of log p_{t_min}(x) by the SDE and its
+    standard error.
     The last three trust the score; they raise TypeError for a flow that is not a diffusion's.
     ``log_prob - truncation - prior`` is the estimate of log p_0(x) that is free of both.
+    Over draws of p_0 the exact truncation has the mean -KL(p_0 || p_{t_min}) <= 0: where its mean
+    over data is above zero by more than its standard error, model and data do not agree.
+
+    ask: with the probes that ``base``, a log_prob for each sample, was found by.
     """
 
     def __init__(
-        self, ask: Ask, x: Tensor, log_prob: Tensor, std_error: Tensor, latent: Tensor
+        self,
+        ask: Ask,
+        x: Tensor,
+        log_prob: Tensor,
+        std_error: Tensor,
+        latent: Tensor,
+        status: Tensor,
+        base: Tensor,
     ) -> None:
-        self._ask, self._x, self._latent = ask, x, latent
-        self._log_prob, self.probe = log_prob, std_error
+        self._ask, self._x, self._latent, self._base = ask, x, latent, base
+        self._lost = (status != OK) | ~log_prob.isfinite()
+        self.probe = std_error
 
     def __repr__(self) -> str:
         known = [name for name in ("solver", "truncation", "_prior") if name in self.__dict__]
@@ -54,42 +76,51 @@ class ErrorBudget:
 
     @cached_property
     def solver(self) -> Tensor:
-        """log_prob minus its value at a tenth of the tolerances, with the same probes."""
-        from sdekit.likelihood.solve import solve_likelihood
+        """log_prob minus its value at a tenth of the tolerances, with the same probes.
 
-        ask = self._ask
-        least = 8.0 * torch.finfo(self._x.dtype).eps
-        finer = replace(
-            ask, rtol=max(_FINER * ask.rtol, least), atol=_FINER * ask.atol, std_error=None
-        )
-        finer = replace(finer, max_steps=4 * ask.max_steps)
-        if ask.std_error is not None:
-            # What both have in common is what one set of probes gives.
-            loose = solve_likelihood(replace(ask, std_error=None), self._x, None).log_prob
-        else:
-            loose = self._log_prob
-        return loose - solve_likelihood(finer, self._x, None).log_prob
+        Where x's type does not allow that, in float32 below some 2.5e-6: a ninth of what ten times
+        the tolerances add to the error, which follows them down to the rounding.
+        """
+        ask, least = self._ask, least_tolerance(self._x.dtype)
+        rtol, atol = (max(_FINER * tol, least) for tol in (ask.rtol, ask.atol))
+        if rtol + atol <= _ENOUGH * (ask.rtol + ask.atol):
+            finer = replace(ask, rtol=rtol, atol=atol, max_steps=4 * ask.max_steps)
+            return self._base_less(finer)
+        looser = replace(ask, rtol=ask.rtol / _FINER, atol=ask.atol / _FINER)
+        return self._base_less(looser) / (1.0 - 1.0 / _FINER)
 
     @cached_property
     def truncation(self) -> Tensor:
         """log p_{t_min}(x) - log p_0(x), estimated."""
         sde, score, start = self._diffusion("truncation")
-        divergence = getattr(score, "divergence", None)
-        if not callable(divergence):
-            divergence = self._divergence_of(score)
-        if isinstance(sde, AffineSDE) and sde.event_shape is None:
-            return truncation_error(sde, score, self._x, divergence, t_min=start)
-        field = self._ask.flow.field
-        return flow_truncation_error(field, score, self._x, self._divergence_of(field), t_min=start)
+        closed = getattr(score, "divergence", None)
+        if callable(closed) and isinstance(sde, AffineSDE) and sde.event_shape is None:
+            return self._known(truncation_error(sde, score, self._x, closed, t_min=start))
+        # The score of a network is no gradient of its flow's density: its residual at t_min, a
+        # relative error of the noise that it predicts, gives |s|^2 some 0.4 nats an image that the
+        # flow does not have. So the flow itself is asked.
+        earlier = copy(self._ask.flow)
+        earlier.t_data = _EARLIER * start
+        return self._base_less(replace(self._ask, flow=earlier))
+
+    def _base_less(self, ask: Ask) -> Tensor:
+        """The likelihood as it was asked for, minus that of another ask with the same probes."""
+        from sdekit.likelihood.solve import solve_likelihood
+
+        return self._known(self._base - solve_likelihood(ask, self._x, None).log_prob)
+
+    def _known(self, part: Tensor) -> Tensor:
+        """NaN where the sample has no likelihood."""
+        return torch.where(self._lost, math.nan, part)
 
     @cached_property
     def bound(self) -> tuple[Tensor, Tensor]:
         """(a lower bound of log p_{t_min}(x), its standard error), by the SDE: see
-        ``variational_bound``; it lies below log_prob by what the score is not exact.
+        ``elbo``; it lies below log_prob by what the score is not exact.
         """
         sde, score, start = self._diffusion("bound")
         flow = self._ask.flow
-        return variational_bound(
+        value, error = elbo(
             sde,
             score,
             self._x,
@@ -99,6 +130,7 @@ class ErrorBudget:
             seed=self._ask.seed,
             first_sample=self._ask.first_sample,
         )
+        return self._known(value), self._known(error)
 
     @property
     def prior(self) -> Tensor:
@@ -114,9 +146,17 @@ class ErrorBudget:
     def _prior(self) -> tuple[Tensor, Tensor]:
         sde, score, _ = self._diffusion("prior")
         flow = self._ask.flow
-        return prior_gap(
+        if not (hasattr(sde, "prior_mean") and hasattr(sde, "prior_std")):
+            raise TypeError(
+                f"{type(sde).__name__} has no prior_mean and prior_std, about which error.prior "
+                "would draw: if prior= is the law at t_max itself, this part is 0; else write "
+                "sdekit.likelihood.prior_gap(sde, score, found.latent, prior=prior, t_max=t_max, "
+                "around=(mean, std)) with mean and std of the law at t_max"
+            )
+        gap, error = prior_gap(
             sde, score, self._latent, prior=flow.prior, t_max=flow.t_prior, seed=self._ask.seed
         )
+        return self._known(gap), error
 
     def _diffusion(self, part: str) -> tuple[Any, Any, float]:
         flow = self._ask.flow
@@ -126,23 +166,3 @@ class ErrorBudget:
                 "ends: its data is at t_data and its prior is the law at t_prior"
             )
         return flow.sde, flow.score, flow.t_data
-
-    def _divergence_of(self, field: Any) -> Any:
-        """(t, x) -> (B,), by the estimator that the likelihood was asked with."""
-        ask = self._ask
-
-        def divergence(t: Tensor, x: Tensor) -> Tensor:
-            estimator = make_divergence(
-                ask.divergence,
-                x,
-                n_probes=ask.n_probes,
-                probes=ask.probes,
-                seed=ask.seed,
-                first_sample=ask.first_sample,
-                derivative=ask.derivative,
-                memory=ask.memory,
-                chunk=ask.chunk,
-            )
-            return estimator.combine(estimator(lambda x: field(t, x), x)[1])[0]
-
-        return divergence

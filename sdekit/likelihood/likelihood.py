@@ -20,11 +20,12 @@ from sdekit.likelihood.divergence import DERIVATIVES, KINDS, MEMORY, PROBES
 from sdekit.likelihood.flow import Flow
 from sdekit.likelihood.pointwise import check_points
 from sdekit.likelihood.result import Likelihood
+from sdekit.likelihood.rounds import LEAST
 from sdekit.likelihood.solve import Ask, solve_likelihood
+from sdekit.likelihood.tolerances import check_accuracy
 from sdekit.likelihood.torchdiffeq_backend import METHODS as TORCHDIFFEQ
 from sdekit.likelihood.transform import DataTransform
 from sdekit.ode import TABLEAUS
-from sdekit.ode.integrate import check_tolerances
 
 __all__ = ["log_likelihood"]
 
@@ -48,7 +49,7 @@ def log_likelihood(
     seed: int = 0,
     first_sample: int = 0,
     transform: DataTransform | None = None,
-    method: str = "tsit5",
+    method: str | None = None,
     max_steps: int = 10_000,
     breaks: Sequence[float] | None = None,
     derivative: str = "reverse",
@@ -71,19 +72,24 @@ def log_likelihood(
             the path (stream PROBE of the seed, sample ``first_sample`` first): "hutchinson",
             "hutch++" or "xtrace", see ``sdekit.likelihood.make_divergence``.
         probes: "rademacher", "gaussian" or "orthogonal", where the estimator has a choice.
-        std_error: the standard error, in nats, that each sample shall reach: samples that have not
-            get more probes, twice as many each time, ``max_probes`` at most; where D would do, the
-            exact divergence takes their place.
-        rtol, atol: tolerances of the adaptive ODE: a step's error is at most atol + rtol |x| in a
-            sample's state (the RMS over its components) and atol min(sqrt(D), 8) nats in its
-            log-density. Each sample has steps of its own.
+        std_error: the standard error, in nats, that each sample shall have. A first set of probes
+            chooses how many, and as many others, ``max_probes`` less the first at the most, give
+            the value: see ``sdekit.likelihood.rounds``. It is met by the root mean square of the
+            errors; what a sample's own probes say may be above it by chance, and is told as it is.
+            Where D directions would do, the exact divergence takes their place.
+        rtol, atol: tolerances of the adaptive ODE: a step's error is at most atol min(sqrt(D), 8)
+            nats in a sample's log-density and (atol + rtol |x|) / 10 in its state (the RMS over its
+            components), to which log p is sensitive: see ``sdekit.likelihood.tolerances``. 8 eps of
+            x's type at least, 9.5e-7 in float32. Each sample has steps of its own.
         t_min, t_max: the ends of the ODE; by default ``sde.t_min_likelihood`` and ``sde.T``. x is
             taken as a draw at t_min.
         prior: the law at t_max, an object with log_prob(x) -> (B,); by default
             ``sde.prior_log_prob``, the law at T, which the law of real data only approaches.
         transform: the ``DataTransform`` that made x; gives ``bits_per_dim``.
-        method: "tsit5" (Tsitouras 2011), "dopri5" (Dormand & Prince 1980) or "bosh3".
-        max_steps: attempted steps of a sample, after which its status is 3.
+        method: "tsit5" (Tsitouras 2011, the default), "dopri5" (Dormand & Prince 1980, the default
+            of torchdiffeq) or "bosh3".
+        max_steps: attempted steps of a sample, after which its status is 3; torchdiffeq's are those
+            of the whole batch.
         breaks: times where the coefficients are not smooth (the clip of a cosine schedule), at
             which a step has to end; by default ``sde.breaks`` if there is such a thing.
         derivative, memory, chunk: see ``sdekit.likelihood.field_divergence``.
@@ -108,13 +114,23 @@ def log_likelihood(
         check_choice("probes", probes, PROBES)
     check_choice("ode", ode, ("sdekit", "torchdiffeq"))
     check_choice("derivative", derivative, DERIVATIVES)
-    check_choice("method", method, TORCHDIFFEQ if ode == "torchdiffeq" else tuple(TABLEAUS))
+    methods = TORCHDIFFEQ if ode == "torchdiffeq" else tuple(TABLEAUS)
+    if method is None:
+        method = "dopri5" if ode == "torchdiffeq" else "tsit5"
+    check_choice("method", method, methods)
     if std_error is not None and divergence == "exact":
         raise ValueError(
             "std_error is reached by probes, and the exact divergence has none: write "
             "divergence='hutchinson', 'hutch++' or 'xtrace'"
         )
-    rtol, atol = check_tolerances(rtol, atol, x.dtype)
+    if std_error is not None:
+        check_int_range("max_probes", max_probes, 1, 1 << 31)
+        if max_probes < LEAST[divergence]:
+            raise ValueError(
+                f"{divergence} can tell its standard error from {LEAST[divergence]} probes on: "
+                f"max_probes={max_probes} cannot reach std_error={std_error:g}"
+            )
+    rtol, atol = check_accuracy(rtol, atol, x.dtype)
     if chunk is not None:
         check_int_range("chunk", chunk, 1, 1 << 62)
     ask = Ask(

@@ -39,7 +39,7 @@ def prior_gap(
     *,
     prior: Any = None,
     t_max: float | None = None,
-    nodes: int = 8,
+    nodes: int = 16,
     draws: int = 1024,
     seed: int = 0,
     around: tuple[Any, Any] | None = None,
@@ -48,7 +48,9 @@ def prior_gap(
 
     It is what log_likelihood's value has beyond the truth when the prior stands for p_T. The
     segment takes ``nodes`` Gauss-Legendre nodes, one call of the score each: exact for a Gaussian
-    p_T from 1 on, and for smooth mixtures an error that falls geometrically with them.
+    p_T from 1 on, and for smooth mixtures an error that falls geometrically with them (3e-3 nats of
+    an outlier of 784 components under VE with 8, 1e-5 with 16). The draws take half as many: of
+    their errors only the mean counts.
 
     log \int exp J is estimated by ``draws`` from the even mixture m = (b + q) / 2 of two Gaussians:
     b of mean and std ``around`` (by default ``sde.prior_mean`` and ``sde.prior_std``), and q with
@@ -86,7 +88,7 @@ def prior_gap(
     points = torch.cat([_place(base, noise(draws // 2, 1)), _place(fit, noise(draws // 2, 2))])
     log_b, log_q = _log_density(base, points), _log_density(fit, points)
     log_m = torch.logaddexp(log_b, log_q) - math.log(2.0)
-    potential = _line_integral(at_end, base[0], points, nodes)
+    potential = _line_integral(at_end, base[0], points, (nodes + 1) // 2)
     log_norm, error = _log_mean(potential - log_m, (log_q - log_m).exp())
 
     def at_rows(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Final, final
 import torch
 from torch import Tensor
 
+from sdekit.likelihood.clock import Clock
 from sdekit.likelihood.divergence import Divergence
 from sdekit.likelihood.flow import Field, Flow
 
@@ -18,8 +19,9 @@ SMALL: Final = 28
 
 @final
 class RightSide:
-    """dy/dt for y = (x, integrals of the divergence's columns), (B, D + columns).
+    """dy/du for y = (x, integrals of the divergence's columns), (B, D + columns).
 
+    ``clock`` says what u is: t, or its root.
     field: the flow's, of times (B,). estimator: of the divergence; None takes the closed form.
 
     Samples of more components than a trajectory kernel holds are carried in float64 whatever x's
@@ -31,6 +33,7 @@ class RightSide:
     def __init__(self, flow: Flow, field: Field, x: Tensor, estimator: Divergence | None) -> None:
         event, dtype = x.shape[1:], x.dtype
         self.flow, self.field, self.event, self.estimator = flow, field, event, estimator
+        self.clock = Clock(flow, closed=estimator is None)
         self.dim = event.numel()
         self.carried = dtype if self.dim <= SMALL else torch.float64
         self.dtype = self.carried if estimator is None else dtype
@@ -43,15 +46,19 @@ class RightSide:
         y = torch.cat([x.reshape(len(x), self.dim), x.new_zeros(len(x), self.columns)], dim=1)
         return y.to(self.carried)
 
-    def __call__(self, t: Tensor, y: Tensor, rows: Tensor) -> Tensor:
-        """dy/dt of the samples ``rows``: t (m,), y (m, D + columns)."""
-        t, x = t.to(self.dtype), y[:, : self.dim].to(self.dtype).reshape(-1, *self.event)
+    def __call__(self, u: Tensor, y: Tensor, rows: Tensor) -> Tensor:
+        """dy/du of the samples ``rows``: u (m,), y (m, D + columns)."""
+        t, x = (
+            self.clock.field_time(u).to(self.dtype),
+            y[:, : self.dim].to(self.dtype).reshape(-1, *self.event),
+        )
         if self.estimator is None:
             slope, columns = self.flow.with_divergence(t, x, self.field)
             columns = columns.reshape(-1, 1)
         else:
             slope, columns = self._of(rows)(lambda x: self.field(t, x), x)
-        return torch.cat([slope.reshape(-1, self.dim), columns], dim=1).to(y.dtype)
+        both = torch.cat([slope.reshape(-1, self.dim), columns], dim=1).to(y.dtype)
+        return self.clock.by_clock(u, both)
 
     def _of(self, rows: Tensor) -> Divergence:
         """The estimator of these samples; the stages of a step ask for the same ones."""

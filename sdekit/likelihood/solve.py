@@ -12,9 +12,11 @@ from torch import Tensor
 from sdekit.likelihood.budget import ErrorBudget
 from sdekit.likelihood.divergence import make_divergence
 from sdekit.likelihood.flow import Field, Flow
-from sdekit.likelihood.own_times import with_own_times
+from sdekit.likelihood.own_times import check_rows, with_own_times
 from sdekit.likelihood.result import Likelihood, Stats
 from sdekit.likelihood.right_side import RightSide
+from sdekit.likelihood.rounds import first_set, second_error, second_sets
+from sdekit.likelihood.tolerances import hold
 from sdekit.likelihood.torchdiffeq_backend import integrate_by_torchdiffeq
 from sdekit.likelihood.transform import DataTransform
 from sdekit.ode import OdeSolution, integrate
@@ -22,8 +24,6 @@ from sdekit.ode.solution import NONFINITE, OK
 
 __all__ = ["Ask", "solve_likelihood"]
 
-_NATS: Final = 8.0
-"""Times atol: the most that a step may add to the error of log p, whatever the dimension."""
 _EXACT: Final = ("exact", "closed form")
 
 
@@ -65,14 +65,17 @@ def solve_likelihood(ask: Ask, x: Tensor, transform: DataTransform | None) -> Li
     kinds: list[str] = []
     # Numbers, not a mask, so that each sample keeps its own probes.
     rows = x.flatten(1).isfinite().all(1).nonzero().squeeze(1)
-    count, step0 = ask.n_probes, 0
+    first, again = ask, False
     if ask.std_error is not None:
-        count = max(count, 4)  # fewer can hardly tell their own error
-    while rows.numel():
-        kind = ask.divergence
-        if ask.std_error is not None and count >= x[0].numel():
-            kind = "exact"  # D directions give it without an error
-        one = _integrate(replace(ask, n_probes=count, divergence=kind), x, rows, step0)
+        kind, count, again = first_set(
+            ask.divergence, ask.n_probes, ask.max_probes, x[0].numel() if len(x) else 1
+        )
+        first = replace(ask, divergence=kind, n_probes=count, std_error=None)
+    base = log_prob
+    # The second sets are known after the first: this list grows once.
+    sets = [(first, rows, 0)] if rows.numel() else []
+    for part, rows, step0 in sets:
+        one = _integrate(part, x, rows, step0)
         done = one.ode
         kinds.append(one.kind)
         path, reason = done.path, done.reason
@@ -82,25 +85,23 @@ def solve_likelihood(ask: Ask, x: Tensor, transform: DataTransform | None) -> Li
         stiff[rows] |= done.stiff
         status[rows] = done.status
         latent[rows] = one.latent
-        value, spread = one.log_prob, one.std_error
         exact = one.kind in _EXACT
-        if step0 > 0 and not exact:  # independent sets of probes, weighted by their numbers
-            share = one.products / (probes[rows] + one.products).to(x.dtype)
-            value = torch.lerp(log_prob[rows], value, share)
-            spread = torch.hypot((1.0 - share) * error[rows], share * spread)
-        log_prob[rows], error[rows] = value, spread
+        spread = one.std_error
+        if step0 > 0 and not exact:
+            spread = second_error(spread, error[rows], one.kind, step0, part.n_probes)
+        log_prob[rows], error[rows] = one.log_prob, spread
         if not exact:
             probes[rows] += one.products
         lost = (status != OK) | ~log_prob.isfinite()
         status = torch.where((status == OK) & lost, NONFINITE, status).to(torch.int8)
-        if ask.std_error is None or exact:
-            break
-        step0 += count
-        short = ~(error[rows] <= ask.std_error) & ~lost[rows]
-        rows = rows[short]
-        count = min(max(step0, 2), ask.max_probes - step0)
-        if count < 1:
-            break
+        if again and ask.std_error is not None:
+            again, base = False, log_prob.clone()
+            rows = rows[~lost[rows]]
+            size, room = first.n_probes, ask.max_probes
+            for kind, count, chosen in second_sets(
+                error[rows], ask.std_error, ask.divergence, size, room, x[0].numel()
+            ):
+                sets.append((replace(first, divergence=kind, n_probes=count), rows[chosen], size))
     log_prob[status != OK] = math.nan
     error[status != OK] = math.nan
     stats = Stats(
@@ -112,7 +113,7 @@ def solve_likelihood(ask: Ask, x: Tensor, transform: DataTransform | None) -> Li
         rejected=rejected,
         stiff=stiff,
     )
-    budget = ErrorBudget(ask, x, log_prob, error, latent)
+    budget = ErrorBudget(first, x, log_prob, error, latent, status, base)
     dim = x.shape[1:].numel()
     return Likelihood(log_prob, error, nfe, status, latent, dim, transform, stats, budget)
 
@@ -148,13 +149,15 @@ def _integrate(ask: Ask, x: Tensor, rows: Tensor, step0: int) -> _One:
             chunk=ask.chunk,
         ).take(rows)
     x = x[rows]
-    start, end = flow.t_data, flow.t_prior
     event = x.shape[1:]
     told = ""
     field: Field = flow.field
     if ask.ode == "sdekit":
-        field, told = with_own_times(flow.field, x, start, end)
+        field, told = with_own_times(flow.field, x, flow.t_data, flow.t_prior)
+    else:
+        check_rows(flow.field, x, 0.4 * flow.t_data + 0.6 * flow.t_prior)
     side = RightSide(flow, field, x, estimator)
+    start, end = side.clock.of(flow.t_data), side.clock.of(flow.t_prior)
     if ask.ode == "torchdiffeq":
         everyone = torch.arange(len(x), device=x.device)
         done = integrate_by_torchdiffeq(
@@ -166,20 +169,23 @@ def _integrate(ask: Ask, x: Tensor, rows: Tensor, step0: int) -> _One:
             rtol=ask.rtol,
             atol=ask.atol,
             method=ask.method,
-            breaks=flow.breaks,
+            breaks=side.clock.breaks(),
+            max_steps=ask.max_steps,
         )
     else:
+        held = hold(ask.rtol, ask.atol, side.dim, side.dtype)
         done = integrate(
             side,
             side.start(x),
             start,
             end,
-            rtol=ask.rtol,
-            atol=ask.atol,
+            rtol=held.rtol,
+            atol=held.atol,
             method=ask.method,
             split=side.dim,
-            rest=(0.0, ask.atol * min(math.sqrt(side.dim), _NATS)),
-            breaks=flow.breaks,
+            rest=held.rest,
+            breaks=side.clock.breaks(),
+            first=side.clock.first(start),
             max_steps=ask.max_steps,
             backend=ask.backend,
             fuse=ask.fuse,

@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from sdekit.ode.solution import NONFINITE, OK, UNDERFLOW, OdeSolution
+from sdekit.ode.solution import MAX_STEPS, NONFINITE, OK, UNDERFLOW, OdeSolution
 
 __all__ = ["METHODS", "integrate_by_torchdiffeq"]
 
@@ -37,19 +37,21 @@ def integrate_by_torchdiffeq(
     atol: float,
     method: str = "dopri5",
     breaks: Sequence[float] = (),
+    max_steps: int = 10_000,
 ) -> OdeSolution:
     """Solve dy/dt = rhs(t, y) from t0 to t1, in either direction, for finite y (B, n), B >= 1.
 
     rhs gets t as a 0-d tensor of y's dtype, never beyond t1. ``split``: the error of a sample
     is the larger of the RMS norms of its columns [:split] and [split:], relative to
     atol + rtol |y|. ``breaks``: times where rhs is not smooth, at which a step ends, because an
-    error estimate across a kink is worth nothing.
+    error estimate across a kink is worth nothing. ``max_steps``: attempts of the batch, after which
+    all samples that are left have the status MAX_STEPS.
     """
     from torchdiffeq import odeint  # optional and slow to import: it brings scipy along
 
     start = torch.full((), t0, dtype=y.dtype, device=y.device)
     slope = rhs(start, y)
-    batch = _Batch(rhs, y, split, abs(t1 - t0) * _SMALLEST_STEP)
+    batch = _Batch(rhs, y, split, abs(t1 - t0) * _SMALLEST_STEP, max_steps)
     batch.nfe += 1
     batch.give_up(~slope.isfinite().all(1), NONFINITE)
     times = torch.tensor([t0, t1], dtype=torch.float64, device=y.device)
@@ -106,9 +108,15 @@ class _Batch:
     """The right-hand side that torchdiffeq sees, its error norm, and the book of who is alive."""
 
     def __init__(
-        self, rhs: Callable[[Tensor, Tensor], Tensor], y: Tensor, split: int, floor: float
+        self,
+        rhs: Callable[[Tensor, Tensor], Tensor],
+        y: Tensor,
+        split: int,
+        floor: float,
+        max_steps: int,
     ) -> None:
         n = y.shape[0]
+        self.steps_left = max_steps
         self.rhs, self.split, self.floor = rhs, split, floor
         self.status = torch.zeros(n, dtype=torch.int8, device=y.device)
         self.nfe = torch.zeros(n, dtype=torch.int64, device=y.device)
@@ -126,6 +134,10 @@ class _Batch:
 
     def norm(self, ratio: Tensor) -> Tensor:
         """The worst living sample's error; infinite, never NaN, so that the step is shortened."""
+        if self.steps_left == 0:
+            # Nobody is left, so the rest of the time is one long step.
+            self.give_up(self.status == OK, MAX_STEPS)
+        self.steps_left -= 1
         parts = (ratio[:, : self.split], ratio[:, self.split :])
         error = torch.maximum(*(_rms(part) for part in parts))
         error = torch.where(error.isfinite(), error, torch.inf)

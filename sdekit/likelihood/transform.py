@@ -10,6 +10,7 @@ import torch
 from sdekit_kernels.checks import check_int_range
 from torch import Tensor
 
+from sdekit.likelihood.lattice import first_on_lattice
 from sdekit.noise import keys
 
 __all__ = ["DataTransform"]
@@ -112,20 +113,24 @@ class DataTransform:
             )
 
     def check_dequantized(self, x: Tensor) -> None:
-        """Raise ValueError for integers that were mapped but never given their noise.
+        """Raise ValueError for samples that are integers mapped, but never given their noise.
 
-        They lie on a lattice: the place within its bin is the same for all numbers, which it is for
-        noise with probability 0. Fewer than 16 numbers are not looked at.
+        Two signs, each with a chance below 1e-9 under noise: the numbers of a sample lie at one
+        place within their bins, or they are equal far more often than noise of x's rounding is
+        (grey levels on a scale of their own, such as k / 255). See ``sdekit.likelihood.lattice``.
         """
         if not self.dequantize:
             raise ValueError(f"bits per dimension {_NO_BOUND}")
-        finite = x[x.isfinite()].double()
-        if finite.numel() < 16:
+        if x.shape[0] == 0:
             return
-        place = (finite - self.low) / (self.high - self.low) * self.levels
-        place = place - (place - place[0]).round()
-        if float((place - place[0]).abs().max()) < 64.0 * self._margin(x.dtype):
-            raise ValueError(f"all numbers of x lie on one lattice: bits per dimension {_NO_BOUND}")
+        width = (self.high - self.low) / self.levels
+        found = first_on_lattice(
+            x.detach().flatten(1), self.low, width, 0.25 * self._margin(x.dtype)
+        )
+        if found is not None:
+            sample, why = found
+            who = "the samples" if sample is None else f"sample {sample}"
+            raise ValueError(f"{who} {why}: bits per dimension {_NO_BOUND}")
 
     def inverse(self, x: Tensor) -> Tensor:
         """The integers k of x's shape, int64: the bin that x lies in, the nearest one outside.

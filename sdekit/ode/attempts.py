@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -29,7 +30,8 @@ Field = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Batch:
     """All samples of a solve, written as each leaves; ``rows``, ``now``: those on their way.
 
-    y: (B, n). t: (B,) float64. status: (B,) int8. nfe, accepted, rejected: (B,) int64.
+    y: (B, n). t: (B,) float64. status: (B,) int8. nfe, accepted, rejected: (B,) int64. first: the
+    longest first step.
     """
 
     def __init__(self, field: Field, y: Tensor, t: Tensor, backend: str) -> None:
@@ -43,6 +45,7 @@ class Batch:
         self.rows = torch.arange(n, device=y.device)
         self.saver: Saver | None = None
         self.steps: Steps | None = None
+        self.first = math.inf
 
     def evaluate(self, t: Tensor, y: Tensor) -> Tensor:
         """F of the samples on their way."""
@@ -103,7 +106,7 @@ def run_attempts(batch: Batch, tableau: Tableau, rule: Rule) -> None:
 def open_book(batch: Batch, now: Tensor, slope: Tensor, tableau: Tableau, rule: Rule) -> Book:
     """The first steps; samples whose slope is not finite never set out."""
     whole = slope.isfinite().all(1) & now.isfinite().all(1)
-    h = first_step(batch.evaluate, batch.t, now, slope, rule)
+    h = first_step(batch.evaluate, batch.t, now, slope, rule).clamp(-batch.first, batch.first)
     none = torch.zeros_like(batch.t, dtype=torch.int32)
     return Book(
         t=batch.t.clone(),

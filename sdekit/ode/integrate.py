@@ -30,6 +30,10 @@ FEW: Final = 1024
 FLOOR: Final = 1e-10
 """A sample that still refuses a step of this fraction of the whole time is given up. Steps shrink
 by 5 at most, so that takes about 14 rejections."""
+ROUNDING: Final = 4.0
+"""Times eps: the least relative part of an error test. With none, the rounding of a sum such as
+log p would refuse steps of every length: 7500 evaluations at atol=1e-9 in float32, and 200 with it,
+of the same error. Eight times eps would save another tenth, one time costs a third more."""
 
 
 def check_tolerances(rtol: Any, atol: Any, dtype: torch.dtype) -> tuple[float, float]:
@@ -57,6 +61,7 @@ def integrate(
     rest: tuple[float, float] | None = None,
     breaks: Sequence[float] = (),
     save_at: Sequence[float] = (),
+    first: float | None = None,
     max_steps: int = 10_000,
     stiff: bool = True,
     record: bool = False,
@@ -72,10 +77,11 @@ def integrate(
         y: (B, n), float32 or float64.
         rtol, atol: a step is accepted if RMS(error / (atol + rtol |y|)) <= 1 in each of the two
             groups of components [:split] and [split:]; without split there is one group. rest:
-            (rtol, atol) of the second group, if it has others.
+            (rtol, atol) of the second group, if it has others; 4 eps of y's type is its least rtol.
         method: "tsit5", "dopri5" or "bosh3".
         breaks: times where F is not smooth, at which a step ends.
         save_at: times between t0 and t1, in their order, at which dense output gives states.
+        first: no first step is longer than this; None: than the whole way.
         max_steps: attempts of a sample.
         stiff: whether a sample whose steps stability holds down goes over to Runge-Kutta-Chebyshev.
         record: whether the accepted steps are kept, for gradients through them.
@@ -90,6 +96,7 @@ def integrate(
     """
     check_choice("method", method, tuple(TABLEAUS))
     rtol, atol = check_tolerances(rtol, atol, y.dtype)
+    first = math.inf if first is None else check_positive("first", first)
     max_steps = check_int_range("max_steps", max_steps, 1, 1 << 31)
     t0, t1 = float(t0), float(t1)
     if not (math.isfinite(t0) and math.isfinite(t1) and t0 != t1):
@@ -102,6 +109,8 @@ def integrate(
     saved = [float(s) for s in save_at]
     if any(not low <= s <= high for s in saved) or saved != sorted(saved, reverse=t1 < t0):
         raise ValueError(f"save_at must lie between t0 and t1, in their order, got {saved}")
+    if rest is not None:
+        rest = max(rest[0], ROUNDING * torch.finfo(y.dtype).eps), rest[1]
     tableau = TABLEAUS[method]
     rule = Rule(
         error=tableau.error,
@@ -122,6 +131,7 @@ def integrate(
         batch = Batch(field, y.detach(), start, choice.backend)
         batch.saver = Saver(saved, y, t0, rule.forwards) if saved else None
         batch.steps = Steps([]) if record else None
+        batch.first = first
         program, obstacle = None, "fuse=False was asked for"
         if fuse is None and len(y) < FEW:
             obstacle = f"fewer than {FEW} samples: compiling a kernel would cost more than it saves"

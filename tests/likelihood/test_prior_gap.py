@@ -82,6 +82,19 @@ def test_more_nodes_converge_geometrically():
     assert spread[-1] < 1e-4
 
 
+def test_default_nodes_are_enough_for_outliers_in_many_dimensions():
+    # 3 times as far as its data: the weights of the components change fast along the segment.
+    means = 0.7 * torch.randn(4, 784, generator=torch.Generator().manual_seed(0)).double()
+    score = GaussianMixture(means, [0.2, 0.4, 0.6, 0.5], [0.1, 0.2, 0.3, 0.4], VE())
+    x = score.sample(4, seed=1, dtype=torch.float64)
+    x[-1] *= 3.0
+    t = torch.tensor(score.sde.T, dtype=torch.float64)
+    want = score.sde.prior_log_prob(x) - score.log_prob(t, x)
+    gap, error = prior_gap(score.sde, score, x)
+    wrong = gap - want
+    assert (wrong - wrong.mean()).abs().max() < 1e-4 and wrong.abs().max() < 4.0 * float(error)
+
+
 def test_the_standard_error_is_honest():
     score = mixture(SDES["vp_short"], 4)
     x, want = at_end(score, 1)

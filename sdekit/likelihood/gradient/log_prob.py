@@ -19,8 +19,8 @@ from sdekit.likelihood.gradient.through import replay
 from sdekit.likelihood.own_times import with_own_times
 from sdekit.likelihood.pointwise import check_points
 from sdekit.likelihood.right_side import RightSide
+from sdekit.likelihood.tolerances import check_accuracy
 from sdekit.ode import TABLEAUS
-from sdekit.ode.integrate import check_tolerances
 from sdekit.ode.solution import OK
 
 __all__ = ["GRADIENTS", "log_prob_with_gradient"]
@@ -91,7 +91,7 @@ def log_prob_with_gradient(
     check_choice("method", method, tuple(TABLEAUS))
     if probes is not None:
         check_choice("probes", probes, PROBES)
-    rtol, atol = check_tolerances(rtol, atol, x.dtype)
+    rtol, atol = check_accuracy(rtol, atol, x.dtype)
     finite = x.detach().flatten(1).isfinite().all(1).nonzero().squeeze(1)
     log_prob = torch.full((len(x),), math.nan, dtype=x.dtype, device=x.device)
     if finite.numel() == 0:
@@ -110,15 +110,16 @@ def log_prob_with_gradient(
         ).take(finite)
     x = x[finite]
     field, _ = with_own_times(flow.field, x.detach(), flow.t_data, flow.t_prior)
+    side = RightSide(flow, field, x, estimator)
     problem = Problem(
-        side=RightSide(flow, field, x, estimator),
-        t0=flow.t_data,
-        t1=flow.t_prior,
+        side=side,
+        t0=side.clock.of(flow.t_data),
+        t1=side.clock.of(flow.t_prior),
         rtol=rtol,
         atol=atol,
         method=method,
         max_steps=check_int_range("max_steps", max_steps, 1, 1 << 31),
-        breaks=flow.breaks,
+        breaks=side.clock.breaks(),
         backend=backend,
     )
     listed = None if parameters is None else [p for p in parameters if p.requires_grad]

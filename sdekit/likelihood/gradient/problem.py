@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from sdekit_kernels.steps.runge_kutta import stage_torch
 from torch import Tensor
 
 from sdekit.likelihood.right_side import RightSide
+from sdekit.likelihood.tolerances import hold
 from sdekit.ode import TABLEAUS, OdeSolution, integrate
 from sdekit.ode.tableau import Tableau
 
@@ -21,7 +21,7 @@ Slope = Callable[[int, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """dy/dt = side(t, y, rows) from t0 to t1, and how closely it is solved.
+    """dy/du = side(u, y, rows) from t0 to t1, in the side's clock, and how closely it is solved.
 
     Two choices differ from those of a plain likelihood. No kernel of whole trajectories: weights in
     training change from call to call, and a trace for each would cost more than it saves. No stiff
@@ -55,19 +55,20 @@ class Problem:
         start, end = (self.t1, self.t0) if backwards else (self.t0, self.t1)
         # On the way there the second group is the log-density, held as ``log_likelihood`` holds it.
         # On the way back it is the adjoint, of entries of size 1 at most at the start.
-        rest = None if backwards else (0.0, self.atol * math.sqrt(self.side.dim))
+        held = hold(self.rtol, self.atol, self.side.dim, self.side.dtype)
         return integrate(
             field,
             y,
             start,
             end,
-            rtol=self.rtol,
-            atol=self.atol,
+            rtol=self.rtol if backwards else held.rtol,
+            atol=self.atol if backwards else held.atol,
             method=self.method,
             split=self.side.dim,
-            rest=rest,
+            rest=None if backwards else held.rest,
             max_steps=self.max_steps,
             breaks=self.breaks,
+            first=self.side.clock.first(start),
             stiff=False,
             record=record,
             backend=self.backend,
