@@ -13,13 +13,12 @@ from torch import Tensor
 from sdekit.noise import keys
 from sdekit.sample.draws import check_draws
 from sdekit.sample.info import Recorder
-from sdekit.sample.plan import check_prior_time, make_grid
+from sdekit.sample.plan import first_state, make_grid
 from sdekit.sample.predictors import ddpm
 from sdekit.sample.start import (
     as_times,
     check_path_points,
     check_shape,
-    check_start,
     progress_bar,
     rows,
 )
@@ -80,18 +79,7 @@ def ddpm_learned(
     path_points = check_path_points(path_points, n, return_info)
     draws = check_draws(seed, first_sample, samples, size[0])
     with torch.no_grad():
-        if x_init is None:
-            check_prior_time(sde, grid)
-            sde.check_event(torch.empty(size, device="meta"))
-            x = draws.prior(
-                sde,
-                size,
-                dtype=torch.float32 if dtype is None else dtype,
-                device="cpu" if device is None else device,
-                backend=backend,
-            )
-        else:
-            x = check_start(x_init, size, dtype, device)
+        x = first_state(sde, grid, draws, size, x_init, dtype, device, backend)
         choice = resolve_backend(backend, x.device)
         recorder = Recorder(x, host_t[0], n, path_points) if return_info else None
         t = as_times(grid, x)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sdekit.sample.correctors import CORRECTORS
+from sdekit.sample.draws import Draws
 from sdekit.sample.grid import check_times, following, uniform_times
 from sdekit.sample.predictors import PREDICTORS
-from sdekit.sample.start import as_times, rows
+from sdekit.sample.start import as_times, check_start, rows
 from sdekit.sde import AffineSDE
 from sdekit.sde.parameters import Parameter, at
 
@@ -84,6 +85,34 @@ def check_prior_time(sde: AffineSDE, grid: Tensor) -> None:
             f"the prior is the law at T = {sde.T:g}, but times start at {float(grid[0]):g}: "
             "start them at sde.T, or give the state there as x_init"
         )
+
+
+def first_state(
+    sde: AffineSDE,
+    grid: Tensor,
+    draws: Draws,
+    size: tuple[int, ...],
+    x_init: Tensor | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    backend: str,
+) -> Tensor:
+    """The state at the grid's first time, (B, D...): ``x_init``, or draws of the prior at T.
+
+    Raises TypeError or ValueError for an x_init that does not fit, a grid that does not start at T
+    without one, or an event that is not the SDE's.
+    """
+    if x_init is not None:
+        return check_start(x_init, size, dtype, device)
+    check_prior_time(sde, grid)
+    sde.check_event(torch.empty(size, device="meta"))
+    return draws.prior(
+        sde,
+        size,
+        dtype=torch.float32 if dtype is None else dtype,
+        device="cpu" if device is None else device,
+        backend=backend,
+    )
 
 
 def _predictor_rows(

@@ -15,14 +15,13 @@ from sdekit.sample.correctors import CORRECTORS, check_data_std
 from sdekit.sample.draws import check_draws
 from sdekit.sample.fused import Run, go_pieces, obstacle_to, trace_run
 from sdekit.sample.info import Recorder
-from sdekit.sample.plan import check_prior_time, make_grid, make_plan
+from sdekit.sample.plan import first_state, make_grid, make_plan
 from sdekit.sample.predictors import PREDICTORS, check_options
 from sdekit.sample.start import (
     Score,
     check_path_points,
     check_score,
     check_shape,
-    check_start,
     evaluate,
     launch_bar,
     progress_bar,
@@ -149,18 +148,7 @@ def sample(
         raise ValueError('norm="batch" ties the samples together: draw consecutive ones of a seed')
 
     with torch.no_grad():
-        if x_init is None:
-            check_prior_time(sde, grid)
-            sde.check_event(torch.empty(size, device="meta"))
-            x = draws.prior(
-                sde,
-                size,
-                dtype=torch.float32 if dtype is None else dtype,
-                device="cpu" if device is None else device,
-                backend=backend,
-            )
-        else:
-            x = check_start(x_init, size, dtype, device)
+        x = first_state(sde, grid, draws, size, x_init, dtype, device, backend)
         choice = resolve_backend(backend, x.device)
         plan = make_plan(
             sde,
