@@ -65,6 +65,6 @@ def hold(rtol: float, atol: float, dim: int, dtype: torch.dtype) -> Held:
     ``integrate`` itself adds the rounding of the type that y is carried in.
     """
     least = least_tolerance(dtype)
-    state = (min(tol, max(_STATE * tol, least)) for tol in (rtol, atol))
+    relative, absolute = (min(tol, max(_STATE * tol, least)) for tol in (rtol, atol))
     nats = atol * min(math.sqrt(dim), _NATS)
-    return Held(*state, rest=(_EVALUATED * torch.finfo(dtype).eps, nats))
+    return Held(relative, absolute, (_EVALUATED * torch.finfo(dtype).eps, nats))
