@@ -23,7 +23,7 @@ import sdekit as sk
 from sdekit.data import load
 from sdekit.data.digits import LEVELS
 from sdekit.likelihood import DataTransform, Flow
-from sdekit.train.recipe import Recipe, fit_digits
+from sdekit.train.recipe import Recipe, fit
 
 __all__ = ["PROBLEMS", "LawAtT", "Problem", "digits", "even", "mixture_2d", "mixture_of", "wide"]
 
@@ -204,7 +204,7 @@ def _reference(problem: Problem, tolerance: float) -> Tensor:
 
 @cache
 def _network(steps: int) -> tuple[Any, Any]:
-    checkpoint, _ = fit_digits(load("digits").train, Recipe(), steps=steps)
+    checkpoint, _ = fit(load("digits"), Recipe(), steps=steps)
     return checkpoint.net.requires_grad_(False), checkpoint.sde
 
 

@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     checkpoint = load_checkpoint(arguments.model)
     data = load(checkpoint.info["data"])
     features = digit_features(data)

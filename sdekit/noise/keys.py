@@ -54,3 +54,5 @@ BRIDGE: Final = 1 << 16
 """Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""
 BRIDGE_AREA: Final = 1 << 24
 """Space-time Levy areas of Brownian bridges, numbered likewise."""
+HALF_STEP: Final = 1 << 25
+"""Fitting a Schrödinger bridge: HALF_STEP + 16 n + j is consumer j of half-step n < 2^14."""
