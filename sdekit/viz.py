@@ -132,7 +132,8 @@ def rate_distortion(path: PathLike, curve: RateDistortion, *, unit: str = "") ->
     """
     figure = _figure(9.0, 2.8)
     left, middle, right = figure.subplots(1, 3)
-    step = curve.levels[0].item() - curve.levels.numpy() + 1
+    levels = curve.levels.cpu()
+    step = levels[0].item() - levels.numpy() + 1
     rate, distortion = curve.rate.cpu().numpy(), curve.distortion.cpu().numpy()
     name = f"distortion, RMSE{f' ({unit})' if unit else ''}"
     rate_name = "rate, bits per dimension"
@@ -145,7 +146,9 @@ def rate_distortion(path: PathLike, curve: RateDistortion, *, unit: str = "") ->
     if curve.lossless is not None:
         # The last stretch is the decoder's: from x_1 to the integers themselves.
         ends = [float(rate[-1]), curve.lossless], [float(distortion[-1]), 0.0]
-        right.plot(*ends, color=_GREY, lw=1.0, ls=":", marker="o", markevery=[1], ms=4)
+        right.plot(
+            *ends, color=_GREY, lw=1.0, ls=":", marker="o", markevery=[1], ms=4, clip_on=False
+        )
         right.set_title(f"lossless: {curve.lossless:.3g} bits per dimension", fontsize=9)
     for axis in (left, middle, right):
         axis.set_ylim(bottom=0.0)
@@ -178,7 +181,9 @@ def curve(path: PathLike, values: Sequence[float], *, x: str, y: str) -> Path:
     series = torch.tensor(list(values), dtype=torch.float64)
     means = series.unfold(0, width, 1).mean(1)
     axis.plot(range(1, len(series) + 1), series.numpy(), color=_BLUE, lw=0.4, alpha=0.4)
-    axis.plot(range(width, len(series) + 1), means.numpy(), color=_BLUE, lw=1.6)
+    # Each mean over the middle of its steps, or the curve would lag behind.
+    middle = torch.arange(len(means)) + 0.5 * (width + 1)
+    axis.plot(middle.numpy(), means.numpy(), color=_BLUE, lw=1.6)
     axis.set(xlabel=x, ylabel=y)
     _open_frame(axis)
     return _save(figure, path)
@@ -207,8 +212,13 @@ def ou_band(path: PathLike, *, paths: int = 24, steps: int = 400, seed: int = 0)
     return _save(figure, path)
 
 
-def likelihood_histogram(path: PathLike, groups: Mapping[str, Tensor]) -> Path:
-    """Histograms of log-likelihoods (N,), a colour for each group; coarser for few of one group."""
+def likelihood_histogram(
+    path: PathLike, groups: Mapping[str, Tensor], *, what: str = "image"
+) -> Path:
+    """Histograms of log-likelihoods (N,), a colour for each group; coarser for few of one group.
+
+    what: one of them, for the axes.
+    """
     figure = _figure(6.4, 3.6)
     axis = figure.subplots()
     values = {k: v[torch.isfinite(v)].double().numpy() for k, v in groups.items()}
@@ -220,7 +230,8 @@ def likelihood_histogram(path: PathLike, groups: Mapping[str, Tensor]) -> Path:
     for (name, group), colour in zip(values.items(), (_BLUE, _RED, _GREY), strict=False):
         label = f"{name} ({len(group)})"
         axis.hist(group, bins=bins, range=limits, color=colour, alpha=0.65, label=label)
-    axis.set(xlabel="log-likelihood of an image, nats", ylabel="images")
+    article = "an" if what[0] in "aeiou" else "a"
+    axis.set(xlabel=f"log-likelihood of {article} {what}, nats", ylabel=f"{what}s")
     axis.yaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, fontsize=8)
     _open_frame(axis)

@@ -67,7 +67,7 @@ def main() -> None:
             found = row["samples"]
             print(
                 f"{name:18} {row['evaluations']:7g} evaluations {row['seconds']:7.1f} s  Fréchet "
-                + ("lost" if found is None else f"{found['frechet']:.3f}"),
+                + (row.get("refused", "lost") if found is None else f"{found['frechet']:.3f}"),
                 flush=True,
             )
             _write(target, about, rows)

@@ -90,4 +90,6 @@ def plot(path: Path, rows: list[Row]) -> None:
 def _cell(row: Row | None) -> str:
     if row is None:
         return ""
-    return "lost" if row["samples"] is None else f"{row['samples']['frechet']:.2f}"
+    if row["samples"] is None:
+        return "too few steps" if "refused" in row else "lost"
+    return f"{row['samples']['frechet']:.2f}"

@@ -37,7 +37,29 @@ def measure(
     samples: int,
     batch: int,
 ) -> dict[str, Any]:
-    """A row of the study; samples that left the finite numbers are counted and left out."""
+    """A row of the study; samples that left the finite numbers are counted and left out.
+
+    A sampler that has no such short chain refuses it, and the row says so.
+    """
+    try:
+        return _measured(checkpoint, data, features, name, steps, samples, batch)
+    except ValueError as error:
+        row: dict[str, Any] = {"sampler": name, "steps": steps, "refused": str(error)}
+        return {**row, "evaluations": steps, "seconds": 0.0, "nonfinite": 0} | _NOTHING
+
+
+_NOTHING = {"samples": None, "real": None}
+
+
+def _measured(
+    checkpoint: Checkpoint,
+    data: Dataset,
+    features: DigitFeatures,
+    name: str,
+    steps: int,
+    samples: int,
+    batch: int,
+) -> dict[str, Any]:
     begin = time.perf_counter()
     parts, nfe = [], 0.0
     for first in range(0, samples, batch):
@@ -64,6 +86,6 @@ def measure(
         "nonfinite": int((~good).sum()),
     }
     if int(good.sum()) < samples // 2:
-        return {**row, "samples": None, "real": None}
+        return row | _NOTHING
     found = image_quality(x[good], data, features=features)
     return {**row, "n": found["n"], "samples": found["samples"], "real": found["real"]}

@@ -11,7 +11,7 @@ import torch
 from sdekit_kernels.checks import check_choice, check_int_range
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed
+from sdekit.cli.commands import check_device, check_seed
 from sdekit.cli.errors import output_file
 from sdekit.cli.model import open_model
 from sdekit.cli.report import table, write_json
@@ -32,6 +32,7 @@ class InterpolateOptions:
     t: float | None = None
     steps: int = 200
     tolerance: float = 1e-3
+    device: str = "cpu"
     seed: int = 0
 
 
@@ -43,12 +44,12 @@ def interpolate_command(path: Path, options: InterpolateOptions) -> None:
     check_seed(options.seed)
     output_file(options.out, ".png")
     viz.require_matplotlib()
-    model = open_model(path)
+    model = open_model(path, check_device(options.device))
     model.need_images("interpolate")
     transform = model.checkpoint.transform
     assert transform is not None
     images = model.part(options.data, 2 * options.pairs)
-    x = transform.forward(images, seed=options.seed)
+    x = transform.forward(images, seed=options.seed).to(model.device)
     start = time.perf_counter()
     way = interpolate(
         model.checkpoint.sde,

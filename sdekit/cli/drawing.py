@@ -13,16 +13,28 @@ from sdekit_kernels.checks import check_choice, check_int_range
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed, grid, write_samples
+from sdekit.cli.commands import check_device, check_seed, grid, write_samples
 from sdekit.cli.errors import InputError, output_file
 from sdekit.cli.model import Model, open_model
 from sdekit.cli.report import table, write_json
-from sdekit.quality import image_quality
+from sdekit.quality import digit_features, image_quality
 from sdekit.sample import CORRECTORS, PREDICTORS, SAMPLERS, SampleInfo, sample
+from sdekit.sample.table import langevin_rule
 
-SAMPLER_HELP: Final = f"In the place of predictor and corrector: {', '.join(SAMPLERS)}."
-PREDICTOR_HELP: Final = f"{', '.join(PREDICTORS)}."
-CORRECTOR_HELP: Final = f"{', '.join(CORRECTORS)}."
+_SAMPLER: Final = "edm_heun"
+SAMPLER_HELP: Final = f"{', '.join(SAMPLERS)}; {_SAMPLER} if no option below names another."
+_PREDICTOR: Final = "reverse_diffusion"
+PREDICTOR_HELP: Final = f"In the place of a sampler: {', '.join(PREDICTORS)}; {_PREDICTOR}."
+CORRECTOR_HELP: Final = (
+    f"In the place of a sampler: {', '.join(CORRECTORS)}; langevin, or annealed for samples of "
+    "less than 32 components."
+)
+_SNR: Final = 0.16
+STEPS_HELP: Final = (
+    "Steps; each sampler's own if none are given ("
+    + ", ".join(f"{s.steps} of {name}" for name, s in SAMPLERS.items() if s.evaluations is not None)
+    + "), 1000 of predictor and corrector."
+)
 
 _STEPS: Final = 1000
 # 50 x 50: 2325 dots each way.
@@ -37,18 +49,25 @@ class SampleOptions:
     n: int = 100
     sampler: str | None = None
     steps: int | None = None
-    predictor: str = "reverse_diffusion"
-    corrector: str = "langevin"
-    snr: float = 0.16
+    predictor: str | None = None
+    corrector: str | None = None
+    snr: float | None = None
     quality: bool = False
     batch: int = 512
+    device: str = "cpu"
     seed: int = 0
+
+    @property
+    def named(self) -> str | None:
+        """The sampler of ``SAMPLERS``; None for a predictor with a corrector."""
+        parts = (self.predictor, self.corrector, self.snr)
+        return self.sampler or (_SAMPLER if all(part is None for part in parts) else None)
 
 
 def sample_command(path: Path, options: SampleOptions) -> None:
     """Draw samples; write them as a picture or in numpy's format, and numbers as JSON beside."""
     _check(options)
-    model = open_model(path)
+    model = open_model(path, check_device(options.device))
     if options.out.suffix.lower() == ".png":
         if model.is_images and options.n > _PICTURE:
             raise InputError(f"{options.n} are too many for a picture: write --out FILE.npy")
@@ -60,9 +79,9 @@ def sample_command(path: Path, options: SampleOptions) -> None:
     seconds = time.perf_counter() - start
     lost = int((status != 0).sum())
     if lost == options.n:
-        raise ArithmeticError(
-            f"all {lost} samples left the finite numbers: write more --steps than {_steps(options)}"
-        )
+        steps = _steps(options)
+        way = "train longer" if steps is None else f"write more --steps than {steps}"
+        raise ArithmeticError(f"all {lost} samples left the finite numbers: {way}")
     drawn = model.levels(x[status == 0])
     write_samples(model, options.out, drawn)
     numbers: dict[str, Any] = {
@@ -81,7 +100,9 @@ def sample_command(path: Path, options: SampleOptions) -> None:
     ]
     if options.quality:
         numbers["quality"] = image_quality(drawn, model.data)
-        rows += _quality_rows(numbers["quality"])
+        # Made or read in the line above: F, the number of the features.
+        features = digit_features(model.data).net.last.in_features
+        rows += _quality_rows(numbers["quality"], 3 * (features + 2))
     write_json(options.out.with_suffix(".json"), numbers)
     table("samples", [*rows, ("written to", str(options.out))])
 
@@ -90,21 +111,50 @@ def _check(options: SampleOptions) -> None:
     """Refuse wrong values before the work begins."""
     if options.sampler is not None:
         check_choice("sampler", options.sampler, SAMPLERS)
-    check_choice("predictor", options.predictor, PREDICTORS)
-    check_choice("corrector", options.corrector, CORRECTORS)
+        for name in ("predictor", "corrector", "snr"):
+            if getattr(options, name) is not None:
+                raise InputError(
+                    f"--sampler {options.sampler} is a whole sampler, --{name} a part of another "
+                    "one: leave one of them away"
+                )
+    if options.predictor is not None:
+        check_choice("predictor", options.predictor, PREDICTORS)
+    if options.corrector is not None:
+        check_choice("corrector", options.corrector, CORRECTORS)
     check_int_range("the number of samples, of images", options.n, 1, 1_000_001)
     check_int_range("--batch", options.batch, 1, 1_000_001)
+    if options.steps is not None:
+        check_int_range("--steps", options.steps, 1, 1 << 31)
     check_seed(options.seed)
     output_file(options.out, ".png", ".npy")
 
 
-def _steps(options: SampleOptions) -> int:
-    return _STEPS if options.steps is None else options.steps
+def _steps(options: SampleOptions) -> int | None:
+    """As asked, or the sampler's own; None for one that takes as many as a tolerance asks for."""
+    if options.named is not None and SAMPLERS[options.named].evaluations is None:
+        return None
+    if options.steps is not None:
+        return options.steps
+    return _STEPS if options.named is None else SAMPLERS[options.named].steps
+
+
+def _parts(model: Model, options: SampleOptions) -> dict[str, Any]:
+    """Predictor and corrector as ``sample`` takes them."""
+    corrector = options.corrector
+    if corrector is None:
+        corrector = langevin_rule(model.event_shape)
+    return {
+        "predictor": _PREDICTOR if options.predictor is None else options.predictor,
+        "corrector": corrector,
+        "snr": _SNR if options.snr is None else options.snr,
+        "data_std": model.checkpoint.net.data_std if corrector == "ou" else None,
+    }
 
 
 def _draw(model: Model, options: SampleOptions) -> tuple[Tensor, Tensor, int, str]:
     """Samples, their status, evaluations a sample, and what made them; batch by batch."""
     sde, net, steps = model.checkpoint.sde, model.checkpoint.net, _steps(options)
+    name, how = options.named, _parts(model, options)
     parts: list[Tensor] = []
     statuses: list[Tensor] = []
     info: SampleInfo
@@ -113,41 +163,45 @@ def _draw(model: Model, options: SampleOptions) -> tuple[Tensor, Tensor, int, st
         common: dict[str, Any] = {
             "seed": options.seed,
             "first_sample": first,
+            "device": model.device,
             "progress": sys.stderr.isatty(),
             "return_info": True,
         }
-        if options.sampler is not None:
-            x, info = SAMPLERS[options.sampler](sde, net, shape, steps=steps, **common)
+        if name is not None:
+            x, info = SAMPLERS[name](sde, net, shape, steps=steps, **common)
         else:
-            x, info = sample(
-                sde,
-                net,
-                shape,
-                **grid(sde, steps),
-                predictor=options.predictor,
-                corrector=options.corrector,
-                snr=options.snr,
-                **common,
-            )
-        parts.append(x)
-        statuses.append(info.status)
-    how = f"{steps} of {options.predictor}, corrector {options.corrector}"
-    if options.sampler is not None:
-        told = SAMPLERS[options.sampler]
-        counted = f"{steps} of " if told.evaluations is not None else ""
-        how = f"{counted}{options.sampler}: {told.about}"
-    return torch.cat(parts), torch.cat(statuses), int(info.nfe), how
+            assert steps is not None
+            x, info = sample(sde, net, shape, **grid(sde, steps), **how, **common)
+        parts.append(x.cpu())
+        statuses.append(info.status.cpu())
+    told = f"{steps} of {how['predictor']}, corrector {how['corrector']}"
+    if name is not None:
+        counted = "" if steps is None else f"{steps} of "
+        told = f"{counted}{name}: {SAMPLERS[name].about}"
+    return torch.cat(parts), torch.cat(statuses), int(info.nfe), told
 
 
-def _quality_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """The distances of the samples, beside those of as many real training images."""
+def _quality_rows(found: dict[str, Any], enough: int) -> list[tuple[str, str]]:
+    """The distances of the samples, beside those of as many real training images.
+
+    enough: images from which a Fréchet distance in so many features means something.
+    """
     mine, real = found["samples"], found["real"]
     n = found["n"]
+    known = mine["frechet_infinity"] is not None and real["frechet_infinity"] is not None
+    if known:
+        further = (
+            "  extrapolated to any number",
+            f"{mine['frechet_infinity']:.3f} (training images: {real['frechet_infinity']:.3f})",
+        )
+    else:
+        further = ("  too few to tell", f"a comparison needs {enough} images or more, not {n}")
     return [
         (
             f"Fréchet distance to {n} held-out images",
             f"{mine['frechet']:.3f} (training images: {real['frechet']:.3f})",
         ),
+        further,
         (
             "squared MMD",
             f"{mine['mmd']:.2g} ± {mine['mmd_std_error']:.1g} (training images: {real['mmd']:.2g})",

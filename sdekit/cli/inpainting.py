@@ -15,7 +15,7 @@ from sdekit_kernels.checks import check_choice, check_int_range
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed
+from sdekit.cli.commands import check_device, check_seed, grid
 from sdekit.cli.errors import InputError, output_file
 from sdekit.cli.model import open_model
 from sdekit.cli.report import table, write_json
@@ -72,6 +72,7 @@ class InpaintOptions:
     known: str = "top"
     steps: int = 100
     covariance: str = "isotropic"
+    device: str = "cpu"
     seed: int = 0
 
 
@@ -84,7 +85,7 @@ def inpaint_command(path: Path, options: InpaintOptions) -> None:
     check_seed(options.seed)
     output_file(options.out, ".png")
     viz.require_matplotlib()
-    model = open_model(path)
+    model = open_model(path, check_device(options.device))
     model.need_images("inpaint")
     transform = model.checkpoint.transform
     assert transform is not None
@@ -95,23 +96,24 @@ def inpaint_command(path: Path, options: InpaintOptions) -> None:
     mask = mask.expand(model.event_shape).contiguous()
     if not bool(mask.any()) or bool(mask.all()):
         raise InputError(f"images of {model.event_shape} are too small for --known {options.known}")
-    rows = x.repeat_interleave(options.copies, 0)
+    rows = x.repeat_interleave(options.copies, 0).to(model.device)
+    here = mask.to(model.device)
     start = time.perf_counter()
     drawn, info = inpaint(
         model.checkpoint.sde,
         model.checkpoint.net,
-        rows[:, mask],
-        mask,
+        rows[:, here],
+        here,
         tuple(rows.shape),
         covariance=options.covariance,
         data_std=model.checkpoint.net.data_std,
-        steps=options.steps,
+        **grid(model.checkpoint.sde, options.steps),
         seed=options.seed,
         progress=sys.stderr.isatty(),
         return_info=True,
     )
     seconds = time.perf_counter() - start
-    good = info.status == 0
+    drawn, good = drawn.cpu(), (info.status == 0).cpu()
     if not bool(good.any()):
         raise ArithmeticError("all samples left the finite numbers: write more --steps")
     levels = model.levels(torch.where(good.view(-1, *[1] * (x.ndim - 1)), drawn, 0.0))

@@ -10,11 +10,13 @@ from typing import Annotated
 import typer
 
 from sdekit.cli.between import THROUGH_HELP, InterpolateOptions, interpolate_command
+from sdekit.cli.commands import DEVICE_HELP
 from sdekit.cli.demo import DemoOptions, run_demo
 from sdekit.cli.drawing import (
     CORRECTOR_HELP,
     PREDICTOR_HELP,
     SAMPLER_HELP,
+    STEPS_HELP,
     SampleOptions,
     sample_command,
 )
@@ -30,6 +32,7 @@ from sdekit.cli.training import (
     SETS_HELP,
     TrainOptions,
     recipe_of,
+    time_limit,
     train_command,
 )
 
@@ -45,6 +48,7 @@ app = typer.Typer(
 Seed = Annotated[int, typer.Option(help="Seed of all randomness, 0 or more.")]
 Model = Annotated[Path, typer.Argument(help="A checkpoint of sdekit train, or its folder.")]
 Part = Annotated[str, typer.Option(help="Which images: test or train.")]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
 
 
 @app.callback()
@@ -100,7 +104,9 @@ def train(
     sde: Annotated[str, typer.Option(help=SDE_HELP)] = "vp",
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "mlp",
     loss: Annotated[str, typer.Option(help=LOSS_HELP)] = "lognormal",
-    minutes: Annotated[float | None, typer.Option(help="Time at the most.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time at the most, in the place of --seconds.")
+    ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="Time at the most; 90 if no limit is given.")
     ] = None,
@@ -119,6 +125,9 @@ def train(
     ] = None,
     augment: Annotated[bool, typer.Option(help="Change images a little.")] = True,
     size: Annotated[int | None, typer.Option(help="Side of a folder's images, in pixels.")] = None,
+    gray: Annotated[
+        bool, typer.Option("--gray", help="Take a folder's images without colours.")
+    ] = False,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out files that are no images.")
     ] = False,
@@ -127,9 +136,11 @@ def train(
         bool, typer.Option("--tensorboard", help="Write its scalars and samples.")
     ] = False,
     save_seconds: Annotated[float, typer.Option(help="Between checkpoints in the folder.")] = 60.0,
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """Train a score model; write a checkpoint, samples, the loss and numbers."""
+    limit = time_limit(minutes, seconds)
     recipe = recipe_of(
         model,
         batch=batch,
@@ -141,16 +152,19 @@ def train(
         depth=depth,
         clip=clip,
         precision=precision,
+        device=device,
         seed=seed,
     )
     options = TrainOptions(
         out=out,
         data=data,
         recipe=recipe,
-        seconds=seconds if minutes is None else 60.0 * minutes,
+        seconds=limit,
         steps=steps,
         size=size,
+        gray=gray,
         skip_broken=skip_broken,
+        device=device,
         compiled=compile,
         tensorboard=tensorboard,
         save_seconds=save_seconds,
@@ -167,14 +181,17 @@ def sample(
     ),
     n: Annotated[int, typer.Option("-n", "--samples", help="Samples to draw.")] = 100,
     sampler: Annotated[str | None, typer.Option(help=SAMPLER_HELP)] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler; 1000.")] = None,
-    predictor: Annotated[str, typer.Option(help=PREDICTOR_HELP)] = "reverse_diffusion",
-    corrector: Annotated[str, typer.Option(help=CORRECTOR_HELP)] = "langevin",
-    snr: Annotated[float, typer.Option(help="Signal-to-noise ratio of the corrector.")] = 0.16,
+    steps: Annotated[int | None, typer.Option(help=STEPS_HELP)] = None,
+    predictor: Annotated[str | None, typer.Option(help=PREDICTOR_HELP)] = None,
+    corrector: Annotated[str | None, typer.Option(help=CORRECTOR_HELP)] = None,
+    snr: Annotated[
+        float | None, typer.Option(help="Signal-to-noise ratio of the corrector; 0.16.")
+    ] = None,
     quality: Annotated[
         bool, typer.Option("--quality", help="Compare with held-out images.")
     ] = False,
     batch: Annotated[int, typer.Option(help="Samples at a time.")] = 512,
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """Draw samples with a trained model; their numbers as JSON beside them."""
@@ -188,6 +205,7 @@ def sample(
         snr=snr,
         quality=quality,
         batch=batch,
+        device=device,
         seed=seed,
     )
     sample_command(model, options)
@@ -205,6 +223,7 @@ def interpolate(
     t: Annotated[float | None, typer.Option(help="How far the diffusion goes; half of T.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the diffusion.")] = 200,
     tolerance: Annotated[float, typer.Option(help="Of the flow's adaptive ODE.")] = 1e-3,
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """Images between two images, through the probability flow or the diffusion."""
@@ -217,6 +236,7 @@ def interpolate(
         t=t,
         steps=steps,
         tolerance=tolerance,
+        device=device,
         seed=seed,
     )
     interpolate_command(model, options)
@@ -233,6 +253,7 @@ def inpaint(
     known: Annotated[str, typer.Option(help=KNOWN_HELP)] = "top",
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 100,
     covariance: Annotated[str, typer.Option(help=COVARIANCE_HELP)] = "isotropic",
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """Draw what a missing part of an image may have been."""
@@ -244,6 +265,7 @@ def inpaint(
         known=known,
         steps=steps,
         covariance=covariance,
+        device=device,
         seed=seed,
     )
     inpaint_command(model, options)
@@ -261,11 +283,19 @@ def rate_distortion(
     levels: Annotated[int, typer.Option(help="Levels of the chain.")] = 1000,
     variance: Annotated[str, typer.Option(help=VARIANCE_HELP)] = "fixedlarge",
     steps: Annotated[int, typer.Option(help="Of the pictures' samplers.")] = 100,
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
     """DDPM's view: bits term by term, rate against distortion, progressive generation."""
     options = RateOptions(
-        out=out, data=data, n=n, levels=levels, variance=variance, steps=steps, seed=seed
+        out=out,
+        data=data,
+        n=n,
+        levels=levels,
+        variance=variance,
+        steps=steps,
+        device=device,
+        seed=seed,
     )
     rate_command(model, options)
 
@@ -290,9 +320,10 @@ def likelihood(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the table, each image's numbers, pictures.")
     ] = None,
+    device: Device = "cpu",
     seed: Seed = 0,
 ) -> None:
-    """Score images: log-likelihoods and bits per dimension, with their error budget."""
+    """Score images, or points of the plane: log-likelihoods with their error budget, bits."""
     options = ScoreOptions(
         data=data,
         n=n,
@@ -303,6 +334,7 @@ def likelihood(
         budget=budget,
         draws=draws,
         out=out,
+        device=device,
         seed=seed,
     )
     likelihood_command(model, options)

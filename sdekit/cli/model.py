@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import final
 
+import torch
 from torch import Tensor
 
 from sdekit import viz
@@ -37,6 +39,11 @@ class Model:
         return self.checkpoint.net.event_shape
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.checkpoint.net.parameters()).device
+
+    @property
     def is_images(self) -> bool:
         """Whether samples can be drawn as images of grey levels or colours."""
         shape = self.event_shape
@@ -52,10 +59,24 @@ class Model:
     @cached_property
     def data(self) -> Dataset:
         """The data set that it was trained on; raises InputError if the checkpoint names none."""
-        name = self.checkpoint.info.get("data")
-        if not isinstance(name, str):
+        source = self.checkpoint.info.get("data")
+        if not isinstance(source, (str, dict)):
             raise InputError(f"{self.path} does not say what data it was trained on")
-        data = load(name)
+        name = source if isinstance(source, str) else source.get("path")
+        with warnings.catch_warnings():
+            # That files of the folder were left out was said when it was trained on.
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                data = load(source)
+            except TypeError as error:
+                raise InputError(
+                    f"{self.path} says in a way that this sdekit does not know what data it was "
+                    f"trained on: {error}"
+                ) from None
+            except FileNotFoundError as error:
+                raise InputError(
+                    f"{self.path} was trained on the images in {name}, which is not there any more"
+                ) from error
         if data.event_shape != self.event_shape:
             raise InputError(
                 f"{self.path} is a model of data of shape {self.event_shape}, but {name} has "
@@ -78,8 +99,8 @@ class Model:
         return take(getattr(self.data, name), n, f"{name} images of {self.data.name}")
 
     def levels(self, x: Tensor) -> Tensor:
-        """Samples x as what is drawn: grey levels, or x itself without a transform."""
-        transform = self.checkpoint.transform
+        """Samples x as what is drawn, on the CPU: grey levels, or x itself without a transform."""
+        transform, x = self.checkpoint.transform, x.cpu()
         return x if transform is None else transform.inverse(x)
 
     def picture(self, out: Path, sets: Mapping[str, Tensor], columns: int | None = None) -> None:
@@ -99,9 +120,9 @@ class Model:
             )
 
 
-def open_model(path: Path) -> Model:
-    """The model of a checkpoint, or of the folder of a training so far."""
-    return Model(path, load_checkpoint(path))
+def open_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """The model of a checkpoint, or of the folder of a training so far, on this device."""
+    return Model(path, load_checkpoint(path, device=device))
 
 
 def take(images: Tensor, n: int, what: str) -> Tensor:

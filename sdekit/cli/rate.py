@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from sdekit_kernels.checks import check_choice, check_int_range
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed
+from sdekit.cli.commands import check_device, check_seed
 from sdekit.cli.errors import InputError, output_folder
 from sdekit.cli.model import Model, open_model
 from sdekit.cli.report import mean_and_error, table, write_json
@@ -39,6 +39,7 @@ class RateOptions:
     levels: int = 1000
     variance: str = "fixedlarge"
     steps: int = 100
+    device: str = "cpu"
     seed: int = 0
 
 
@@ -49,7 +50,7 @@ def rate_command(path: Path, options: RateOptions) -> None:
     check_int_range("--levels", options.levels, 2, 1 << 20)
     check_int_range("--steps", options.steps, 1, options.levels + 1)
     check_seed(options.seed)
-    model = open_model(path)
+    model = open_model(path, check_device(options.device))
     model.need_images("rate-distortion")
     try:
         chain = chain_of(model.checkpoint.sde, options.levels)
@@ -62,7 +63,7 @@ def rate_command(path: Path, options: RateOptions) -> None:
     curve = rate_distortion(
         chain,
         eps_of(model),
-        images,
+        images.to(model.device),
         transform=model.checkpoint.transform,
         variance=options.variance,
         clip=_range(model),
@@ -113,7 +114,8 @@ def _pictures(model: Model, chain: DDPM, images: Tensor, out: Path, options: Rat
     """x0-hat on the way down, and what is made of images that were sent up to some level."""
     eps = eps_of(model)
     shape = (_GRID, *model.event_shape)
-    grown = progressive(chain, eps, shape, levels=9, steps=options.steps, seed=options.seed)
+    like: dict[str, Any] = {"steps": options.steps, "seed": options.seed, "device": model.device}
+    grown = progressive(chain, eps, shape, levels=9, **like)
     sets = {
         f"{k / chain.steps:.2f}": model.levels(guess)
         for k, guess in zip(grown.levels.tolist(), grown.x0_hat, strict=True)
@@ -123,7 +125,7 @@ def _pictures(model: Model, chain: DDPM, images: Tensor, out: Path, options: Rat
     )
     transform = model.checkpoint.transform
     assert transform is not None
-    x = transform.forward(images, seed=options.seed)
+    x = transform.forward(images, seed=options.seed).to(model.device)
     levels = [max(1, round(share * chain.steps)) for share in _SHARES]
     sent = lossy(chain, eps, x, levels=levels, steps=options.steps, seed=options.seed)
     columns = {"image": images}

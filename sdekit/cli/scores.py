@@ -11,11 +11,17 @@ from typing import Any, Final
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli.report import markdown, mean_and_error, probe_error, write_csv, write_text
+from sdekit.cli.report import (
+    markdown,
+    mean_and_error,
+    probe_error,
+    write_csv,
+    write_text,
+)
 from sdekit.likelihood import Likelihood
 from sdekit.ode.solution import OK, STATUS
 
-__all__ = ["Scores", "images_of", "rows_of", "write_scores"]
+__all__ = ["Scores", "article", "images_of", "of_mean", "rows_of", "write_scores"]
 
 _SHOWN: Final = 10
 _LISTED: Final = 20
@@ -26,10 +32,11 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What was found, one entry an image; None for what was not asked for.
+    """What was found, one entry an image or a point; None for what was not asked for.
 
-    errors: solver, probes, truncation, prior, each (B,) nats. bound: (value, standard error) by so
-    many draws.
+    images: (B, D...), grey levels, or points of the plane. errors: solver, probes, truncation,
+    prior, each (B,) nats. bound: (value, standard error) by so many draws. own: (B,) nats, under
+    the law of the data itself, where it is known.
     """
 
     images: Tensor
@@ -38,43 +45,56 @@ class Scores:
     bound: tuple[Tensor, Tensor] | None
     draws: int
     seconds: float
+    own: Tensor | None = None
+
+    @property
+    def what(self) -> str:
+        """One of them, in a word."""
+        return "point" if self.result.transform is None else "image"
 
 
 def rows_of(found: Scores) -> list[Row]:
     """The table: means over the images, with the standard error that their spread gives."""
-    result, log_prob = found.result, found.result.log_prob
-    rows: list[Row] = [
-        ("bits per dimension", mean_and_error(result.bits_per_dim)),
-        ("log-likelihood by the ODE, nats", mean_and_error(log_prob, 2)),
-    ]
-    if found.errors is not None:
-        free = log_prob - found.errors["truncation"] - found.errors["prior"]
-        rows.append(("  free of truncation and prior", mean_and_error(free, 2)))
-    if found.bound is not None:
-        value, error = found.bound
-        told = f"(draws: {found.draws}, ± {_of_mean(error, value):.2f} by them)"
+    result, log_prob, what = found.result, found.result.log_prob, found.what
+    rows: list[Row] = []
+    if result.transform is not None:
+        rows.append(("bits per dimension", mean_and_error(result.bits_per_dim)))
+    # Of two components, a hundredth of a nat is much.
+    digits = 2 if what == "image" else 4
+    rows.append(("log-likelihood by the ODE, nats", mean_and_error(log_prob, digits)))
+    if found.own is not None:
         rows += [
-            ("variational bound by the SDE, nats", mean_and_error(value, 2), told),
-            ("  ODE minus bound", mean_and_error(log_prob - value, 2)),
+            ("log-density of the data's own law, nats", mean_and_error(found.own, digits)),
+            ("  ODE minus that", mean_and_error(log_prob - found.own, digits)),
         ]
     if found.errors is not None:
-        rows.append(("error budget, nats an image", "mean", "largest"))
+        free = log_prob - found.errors["truncation"] - found.errors["prior"]
+        rows.append(("  free of truncation and prior", mean_and_error(free, digits)))
+    if found.bound is not None:
+        value, error = found.bound
+        told = f"(draws: {found.draws}, ± {of_mean(error, value):.2f} by them)"
+        rows += [
+            ("variational bound by the SDE, nats", mean_and_error(value, digits), told),
+            ("  ODE minus bound", mean_and_error(log_prob - value, digits)),
+        ]
+    if found.errors is not None:
+        rows.append((f"error budget, nats {article(what)} {what}", "mean", "largest"))
         names = {"probes": "probes, standard error"}
         rows += [(f"  {names.get(k, k)}", *_size(error)) for k, error in found.errors.items()]
     rows.append(("divergence", _divergence(found.result)))
-    if bool((result.std_error > 0.0).any()):
+    if result.transform is not None and bool((result.std_error > 0.0).any()):
         rows.append(("  bits: error by the probes", f"{probe_error(result):.4f} (of the mean)"))
     nfe = result.nfe[result.status == OK].double()
     rows.append(
         (
             "evaluations of the network",
-            f"{float(nfe.mean()):.0f} an image, {int(nfe.max())} at most",
+            f"{float(nfe.mean()):.0f} {article(what)} {what}, {int(nfe.max())} at most",
         )
     )
     for status, text in STATUS.items():
         lost = int((result.status == status).sum())
         if lost and status != OK:
-            rows.append((f"images without a value: {text}", f"{lost}"))
+            rows.append((f"{what}s without a value: {text}", f"{lost}"))
     rows.append(("seconds", f"{found.seconds:.1f}"))
     return rows
 
@@ -87,11 +107,14 @@ def images_of(found: Scores, out: Path | None) -> tuple[list[Row], str]:
     """
     result, count = found.result, len(found.images)
     columns = [
-        ("image", result.status, lambda j: f"{j}"),
+        (found.what, result.status, lambda j: f"{j}"),
         ("nats", result.log_prob, lambda v: f"{v:.2f}"),
         ("± probes", result.std_error, lambda v: f"{v:.2g}"),
-        ("bits/dim", result.bits_per_dim, lambda v: f"{v:.4f}"),
     ]
+    if result.transform is not None:
+        columns.append(("bits/dim", result.bits_per_dim, lambda v: f"{v:.4f}"))
+    if found.own is not None:
+        columns.append(("own law", found.own, lambda v: f"{v:.2f}"))
     if found.bound is not None:
         columns += [
             ("bound", found.bound[0], lambda v: f"{v:.2f}"),
@@ -115,23 +138,35 @@ def images_of(found: Scores, out: Path | None) -> tuple[list[Row], str]:
         return rows, ""
     rows.insert(1 + _LISTED // 2, ("...",))
     where = (
-        f"all {count} images are in {out}/images.csv"
+        f"all {count} {found.what}s are in {out}/{found.what}s.csv"
         if out is not None
-        else (f"write --out FOLDER for all {count} images in FOLDER/images.csv")
+        else (f"write --out FOLDER for all {count} {found.what}s in FOLDER/{found.what}s.csv")
     )
     return rows, where
 
 
 def write_scores(
-    out: Path, title: str, rows: Sequence[Row], found: Scores, *, limits: tuple[int, int]
+    out: Path, title: str, rows: Sequence[Row], found: Scores, *, limits: tuple[int, int] | None
 ) -> list[str]:
-    """The table, each image's numbers, a histogram, the images at both ends; names of the files."""
-    write_text(out / "summary.md", markdown(title, rows))
-    write_csv(out / "images.csv", _columns(found))
+    """The table, each image's numbers, a histogram, the images at both ends; names of the files.
+
+    limits: the values of white and black; None for points, which have no picture of their ends.
+    """
+    names = ["summary.md", f"{found.what}s.csv", "likelihoods.png"]
+    write_text(out / names[0], markdown(title, rows))
+    write_csv(out / names[1], _columns(found))
     # Not the bound's: the noise of its draws would widen it.
-    viz.likelihood_histogram(out / "likelihoods.png", {"by the ODE": found.result.log_prob})
+    groups = {"by the ODE": found.result.log_prob}
+    viz.likelihood_histogram(out / names[2], groups, what=found.what)
+    if limits is None:
+        return names
     viz.ranked_images(out / "extremes.png", _extremes(found), limits=limits)
-    return ["summary.md", "images.csv", "likelihoods.png", "extremes.png"]
+    return [*names, "extremes.png"]
+
+
+def article(what: str) -> str:
+    """The article of a word: an image, a point."""
+    return "an" if what[0] in "aeiou" else "a"
 
 
 def _divergence(result: Likelihood) -> str:
@@ -155,7 +190,7 @@ def _size(error: Tensor) -> tuple[str, str]:
     return mean, f"{largest:.2g}{lost}"
 
 
-def _of_mean(error: Tensor, value: Tensor) -> float:
+def of_mean(error: Tensor, value: Tensor) -> float:
     """Standard error that independent errors give the mean of the finite values."""
     errors = error[value.isfinite()].double()
     return float(errors.square().sum().sqrt()) / max(1, len(errors))
@@ -167,15 +202,18 @@ def _columns(found: Scores) -> dict[str, list[Any]]:
     columns: dict[str, Tensor] = {
         "log_prob": result.log_prob,
         "std_error": result.std_error,
-        "bits_per_dim": result.bits_per_dim,
-        "bits_std_error": result.bits_std_error,
     }
+    if result.transform is not None:
+        columns["bits_per_dim"] = result.bits_per_dim
+        columns["bits_std_error"] = result.bits_std_error
+    if found.own is not None:
+        columns["own_log_density"] = found.own
     if found.errors is not None:
         columns |= {f"{name}_error": v for name, v in found.errors.items() if name != "probes"}
     if found.bound is not None:
         columns |= {"bound": found.bound[0], "bound_std_error": found.bound[1]}
     columns |= {"evaluations": result.nfe, "probes": result.stats.probes, "status": result.status}
-    images = {"image": list(range(len(found.images)))}
+    images = {found.what: list(range(len(found.images)))}
     return images | {name: values.tolist() for name, values in columns.items()}
 
 

@@ -1,10 +1,10 @@
-"""``sdekit likelihood``: what images cost under a model, and how far each number can be trusted."""
+"""``sdekit likelihood``: what data cost under a model, and how far each number can be trusted."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,16 +13,17 @@ from sdekit_kernels.checks import check_choice, check_int_range, check_positive
 from torch import Tensor
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed
+from sdekit.cli.commands import check_device, check_seed
 from sdekit.cli.errors import InputError, output_folder
 from sdekit.cli.images import load_images
 from sdekit.cli.model import Model, open_model
-from sdekit.cli.report import table
+from sdekit.cli.numbers import NUMBERS, numbers_of, on_cpu
+from sdekit.cli.report import table, write_json
 from sdekit.cli.scores import Scores, images_of, rows_of, write_scores
+from sdekit.data import DATASETS, Plane
 from sdekit.likelihood import elbo, log_likelihood
 from sdekit.likelihood.divergence import KINDS
 from sdekit.ode.solution import OK
-from sdekit.train import Checkpoint
 
 DIVERGENCE_HELP: Final = f"{', '.join(KINDS)}; exact for up to 128 components."
 
@@ -45,31 +46,38 @@ class ScoreOptions:
     budget: bool = True
     draws: int = 512
     out: Path | None = None
+    device: str = "cpu"
     seed: int = 0
 
 
 def likelihood_command(path: Path, options: ScoreOptions) -> None:
-    """Score images; print a table, and write it with each image's numbers and pictures."""
+    """Score data; print a table, and write it with each sample's numbers and pictures."""
     _check(options)
-    model = open_model(path)
-    model.need_images("likelihood")
+    model = open_model(path, check_device(options.device))
+    if model.event_shape != (2,):
+        model.need_images("likelihood")
     options = replace(options, divergence=_divergence(model, options))
-    images = load_images(model, options.data, options.n, seed=options.seed)
+    data = load_images(model, options.data, options.n, seed=options.seed)
     if options.out is not None:
         output_folder(options.out)
-    found = _score(model.checkpoint, images, options)
+    found = _score(model, data, options)
     if not bool((found.result.status == OK).any()):
-        raise ArithmeticError("no image could be scored: the model's ODE left the finite numbers")
-    title, rows = f"likelihood of {len(images)} images ({options.data})", rows_of(found)
+        raise ArithmeticError(
+            f"no {found.what} could be scored: the model's ODE left the finite numbers"
+        )
+    title, rows = f"likelihood of {len(data)} {found.what}s ({options.data})", rows_of(found)
     table(title, rows)
     each, rest = images_of(found, options.out)
     print()
-    table("each image", each)
+    table(f"each {found.what}", each)
     if rest:
         print(rest)
     if options.out is not None:
-        names = write_scores(options.out, title, rows, found, limits=model.limits)
-        print(f"\nin {options.out}/: {', '.join(names)}")
+        limits = model.limits if model.is_images else None
+        names = write_scores(options.out, title, rows, found, limits=limits)
+        settings = asdict(options) | {"out": str(options.out), "model": str(path)}
+        write_json(options.out / NUMBERS, numbers_of(found) | {"settings": settings})
+        print(f"\nin {options.out}/: {', '.join([*names, NUMBERS])}")
 
 
 def _check(options: ScoreOptions) -> None:
@@ -106,10 +114,11 @@ def _divergence(model: Model, options: ScoreOptions) -> str:
     return "exact" if few else "hutchinson"
 
 
-def _score(checkpoint: Checkpoint, images: Tensor, options: ScoreOptions) -> Scores:
-    start = time.perf_counter()
-    assert checkpoint.transform is not None and options.divergence is not None
-    x = checkpoint.transform.forward(images, seed=options.seed)
+def _score(model: Model, data: Tensor, options: ScoreOptions) -> Scores:
+    start, checkpoint = time.perf_counter(), model.checkpoint
+    assert options.divergence is not None
+    transform = checkpoint.transform
+    x = (data if transform is None else transform.forward(data, seed=options.seed)).to(model.device)
     result = log_likelihood(
         checkpoint.sde,
         checkpoint.net,
@@ -120,7 +129,7 @@ def _score(checkpoint: Checkpoint, images: Tensor, options: ScoreOptions) -> Sco
         rtol=options.tolerance,
         atol=options.tolerance,
         seed=options.seed,
-        transform=checkpoint.transform,
+        transform=transform,
     )
     errors = bound = None
     if options.budget:
@@ -141,4 +150,19 @@ def _score(checkpoint: Checkpoint, images: Tensor, options: ScoreOptions) -> Sco
             seed=options.seed,
             chunk=_CHUNK,
         )
-    return Scores(images, result, errors, bound, options.draws, time.perf_counter() - start)
+    return Scores(
+        data,
+        on_cpu(result),
+        None if errors is None else {name: error.cpu() for name, error in errors.items()},
+        None if bound is None else (bound[0].cpu(), bound[1].cpu()),
+        options.draws,
+        time.perf_counter() - start,
+        own=_own_law(model, data),
+    )
+
+
+def _own_law(model: Model, data: Tensor) -> Tensor | None:
+    """Log-densities of points under the law of the model's data set, where a formula has them."""
+    law = DATASETS.get(str(model.checkpoint.info.get("data")))
+    density = law.log_density if isinstance(law, Plane) else None
+    return density(data) if density is not None and model.event_shape == (2,) else None

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from sdekit_kernels.checks import check_choice
+from sdekit_kernels.checks import check_choice, check_positive
 
 from sdekit import viz
-from sdekit.cli.commands import check_seed
+from sdekit.cli.commands import check_device, check_seed, first_process
 from sdekit.cli.errors import InputError, output_file, output_folder
-from sdekit.cli.model import Model
-from sdekit.cli.report import progress, table, write_json
+from sdekit.cli.report import progress, table
+from sdekit.cli.trained import rows_of, saved, write_trained
 from sdekit.data import DATASETS, Dataset, load
-from sdekit.sample import SAMPLERS
-from sdekit.train import SDES, Checkpoint, TrainReport, make_sde, save_checkpoint
+from sdekit.train import SDES, make_sde, save_checkpoint
 from sdekit.train.checkpoint import MODEL
 from sdekit.train.precision import quickest_precision
 from sdekit.train.recipe import LOSS_NAMES, MODELS, Recipe, fit
@@ -31,8 +30,6 @@ _SECONDS: Final = 90.0
 _OWN: Final = {"mlp": (256, 3e-3)}
 _OWN_UNET: Final = (64, 2e-3)
 """Batch and learning rate of the networks."""
-_GRID: Final = 64
-_SAMPLER, _STEPS = "edm_heun", 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,9 @@ class TrainOptions:
     seconds: float | None = None
     steps: int | None = None
     size: int | None = None
+    gray: bool = False
     skip_broken: bool = False
+    device: str = "cpu"
     compiled: bool = False
     tensorboard: bool = False
     save_seconds: float = 60.0
@@ -59,13 +58,14 @@ def recipe_of(
     clip: float | None,
     precision: str | None,
     augment: bool,
+    device: str = "cpu",
     **numbers: Any,
 ) -> Recipe:
     """The recipe of a model, with its own batch, learning rate ... where none is given."""
     own = _OWN.get(model, _OWN_UNET)
     unet = model != "mlp"
     if precision is None:
-        precision = quickest_precision() if unet else "full"
+        precision = quickest_precision(check_device(device)) if unet else "full"
     share = Recipe().augment if augment else 0.0
     return Recipe(
         model=model,
@@ -84,7 +84,7 @@ def train_command(options: TrainOptions) -> None:
     ``out`` is one file, FILE.safetensors, or a folder, in which the training is kept as well: the
     same command again goes on from there.
     """
-    recipe = options.recipe
+    recipe, device = options.recipe, check_device(options.device)
     make_sde(recipe.sde)
     check_choice("model", recipe.model, MODELS)
     check_choice("loss", recipe.loss, LOSS_NAMES)
@@ -95,11 +95,13 @@ def train_command(options: TrainOptions) -> None:
         raise InputError("--tensorboard needs a folder: write --out FOLDER")
     viz.require_matplotlib()
     data = _data(options)
+    shape = data.event_shape
+    images = len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
     steps, seconds = options.steps, options.seconds
     if steps is None and seconds is None:
         seconds = _SECONDS
     losses: list[float] = []
-    with progress("training") as show:
+    with progress("training") if first_process() else nullcontext() as show:
 
         def on_step(done: int, way: float, loss: float) -> None:
             losses.append(loss)
@@ -118,88 +120,43 @@ def train_command(options: TrainOptions) -> None:
                 save_seconds=options.save_seconds,
                 compiled=options.compiled,
                 tensorboard=options.out / "tensorboard" if options.tensorboard else None,
-                grid_every=500 if options.tensorboard else None,
+                grid_every=500 if options.tensorboard and images else None,
+                device=device,
                 on_step=on_step,
             )
         finally:
             torch.set_flush_denormal(False)
+    if not first_process():
+        return
     if single:
         save_checkpoint(options.out, checkpoint)
-    else:
-        save_checkpoint(options.out / MODEL, checkpoint)
-    written = _write(options.out, checkpoint, data, losses, report)
-    table("training", _rows(report, checkpoint, options.out, written))
+    with saved(options.out):
+        if not single:
+            save_checkpoint(options.out / MODEL, checkpoint)
+        written = write_trained(options.out, checkpoint, data, losses, report)
+    table("training", rows_of(report, checkpoint, options.out, written))
 
 
 def _data(options: TrainOptions) -> Dataset:
     """The data set by its name, or the folder of images."""
     if options.data in DATASETS:
-        if options.size is not None or options.skip_broken:
-            raise InputError("--size and --skip-broken are for a folder of images")
+        if options.size is not None or options.skip_broken or options.gray:
+            raise InputError("--size, --gray and --skip-broken are for a folder of images")
         return load(options.data)
     if not Path(options.data).exists():
         check_choice("data set (nor is it a folder)", options.data, DATASETS)
-    given: dict[str, Any] = {"skip_broken": options.skip_broken}
-    if options.size is not None:
-        given["size"] = options.size
-    return load(str(Path(options.data).resolve()), **given)
+    given = {"skip_broken": options.skip_broken, "gray": options.gray, "size": options.size}
+    try:
+        return load({"path": str(Path(options.data).resolve()), **given})
+    except ValueError as error:
+        text = str(error).replace("skip_broken=True", "--skip-broken")
+        raise InputError(text.replace("size=(H, W)", "--size PIXELS")) from None
 
 
-def _write(
-    out: Path, checkpoint: Checkpoint, data: Dataset, losses: list[float], report: TrainReport
-) -> list[str]:
-    """Samples beside data, the loss and the numbers; names of the files."""
-    single = bool(out.suffix)
-    at = partial(_beside, out) if single else lambda name: out / name
-    names = ["samples.png", "loss.png", "summary.json"]
-    model = Model(out, checkpoint)
-    shape = (_GRID if model.is_images else 2000, *checkpoint.net.event_shape)
-    x = SAMPLERS[_SAMPLER](checkpoint.sde, checkpoint.net, shape, steps=_STEPS, seed=0)
-    lost = ~x.flatten(1).isfinite().all(1)
-    if bool(lost.all()):
-        raise ArithmeticError("all samples left the finite numbers: train longer, or with less lr")
-    drawable = model.is_images or model.event_shape == (2,)
-    if drawable:
-        sets = {"data": data.train[: len(x)], "samples": model.levels(x[~lost])}
-        model.picture(at(names[0]), sets, columns=8)
-    if losses:
-        viz.curve(at(names[1]), losses, x="step of this run", y="loss")
-    numbers = {
-        "data": data.name,
-        "skipped": list(data.skipped),
-        "steps": report.steps,
-        "seconds": report.seconds,
-        "loss": report.loss,
-        "stopped_by": report.stopped_by,
-        "reproducible": report.reproducible,
-        "resumed_from": report.resumed_from,
-        "weights": sum(p.numel() for p in checkpoint.net.parameters()),
-        "recipe": checkpoint.info["recipe"],
-        "samples": {"sampler": _SAMPLER, "steps": _STEPS, "nonfinite": int(lost.sum())},
-    }
-    write_json(at(names[2]), numbers)
-    kept = [n for n, here in zip(names, (drawable, bool(losses), True), strict=True) if here]
-    return [str(at(name)) for name in kept]
-
-
-def _beside(out: Path, name: str) -> Path:
-    """``model.safetensors`` and ``samples.png`` make ``model-samples.png``."""
-    return out.with_name(f"{out.stem}-{name}")
-
-
-def _rows(
-    report: TrainReport, checkpoint: Checkpoint, out: Path, written: list[str]
-) -> list[tuple[str, str]]:
-    model = out if out.suffix else out / MODEL
-    rows = [
-        ("steps", f"{report.steps}"),
-        ("seconds", f"{report.seconds:.1f}"),
-        ("loss over the last tenth", f"{report.loss:.4f}"),
-        ("weights", f"{sum(p.numel() for p in checkpoint.net.parameters()):,}"),
-        ("depends on the seed alone", "yes" if report.reproducible else "no: on the clock too"),
-        ("checkpoint", str(model)),
-        ("pictures and numbers", ", ".join(written)),
-    ]
-    if report.resumed_from is not None:
-        rows.insert(1, ("went on from step", f"{report.resumed_from}"))
-    return rows
+def time_limit(minutes: float | None, seconds: float | None) -> float | None:
+    """In seconds, of whichever is given; raises InputError for both."""
+    if minutes is None:
+        return seconds
+    if seconds is not None:
+        raise InputError("--minutes and --seconds are one limit: give one of them")
+    return 60.0 * check_positive("--minutes", minutes)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class Dataset:
     name: what it is called in files and errors. train, test: integers, which ``transform`` takes to
     x, or floating-point x themselves with transform None. train_labels, test_labels: int64, (N,)
     and (M,), numbers of ``classes``, or None. skipped: files that were left out, on request.
+    source: what ``sdekit.data.load`` makes it from again, in plain values, where ``name`` is not
+    enough.
 
     Raises ValueError for an empty training part, parts of different event shapes or types, labels
     without their other half or of another number, and floating-point data with a transform.
@@ -33,6 +36,7 @@ class Dataset:
     transform: DataTransform | None = None
     classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    source: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.train.ndim < 2 or len(self.train) == 0:

@@ -40,6 +40,7 @@ def folder(
     size: (H, W), or one number for both; an image is cropped around its middle to that shape, then
     resampled (Lanczos). None: all images must have one size. gray: one channel instead of three.
     skip_broken: leave out files that cannot be read; their names are in ``skipped`` and a warning.
+    ``source`` has all of these, with the absolute path: ``sdekit.data.load`` makes the set again.
     test_share: fraction of the images that is held out, by a random order of this seed; copies of
     one image stay in one part.
 
@@ -96,6 +97,14 @@ def folder(
         x[test].to(torch.int64),
         transform=DataTransform(256),
         skipped=tuple(skipped),
+        source={
+            "path": str(root.resolve()),
+            "size": None if shape is None else list(shape),
+            "gray": gray,
+            "skip_broken": skip_broken,
+            "test_share": test_share,
+            "seed": seed,
+        },
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,13 +39,16 @@ DATASETS: Final[dict[str, Callable[..., Dataset]]] = {
 """What the command line offers, besides the path of a folder of images."""
 
 
-def load(name_or_path: str | os.PathLike[str], **options: Any) -> Dataset:
+def load(name_or_path: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> Dataset:
     """Return the data set of this name in ``DATASETS``, or the images of this folder.
 
     options: those of the function in the table or of ``folder``. A name goes before a folder of
-    the same name: write ./name for the folder. Raises ValueError that lists the names, and what
+    the same name: write ./name for the folder. The ``source`` of a ``Dataset`` is the arguments of
+    ``folder``, which make it again. Raises ValueError that lists the names, and what
     the function raises.
     """
+    if isinstance(name_or_path, Mapping):
+        return folder(**{**name_or_path, **options})
     name = os.fspath(name_or_path)
     if name in DATASETS:
         return DATASETS[name](**options)

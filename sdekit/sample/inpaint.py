@@ -28,7 +28,7 @@ def inpaint(
     covariance: str = "moment",
     data_std: float = 1.0,
     iterations: int | None = None,
-    predictor: str = "ancestral",
+    predictor: str = "ddpm",
     denoise: bool = True,
     return_info: bool = False,
     **options: Any,
@@ -48,6 +48,7 @@ def inpaint(
         shape: (B, D...).
         noise_std, covariance, data_std, iterations: see ``conditional_score``.
         predictor, options: see ``sample``; ``denoise=False`` gives the state at t_min instead.
+            "ddpm" takes any number of steps, where "ancestral" needs beta(t) dt < 1 at each.
 
     Raises TypeError, ValueError, RuntimeError: as ``conditional_score`` and ``sample``.
     """

@@ -6,7 +6,8 @@ function has all its options.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,15 @@ from sdekit.sample.grid import polynomial_times, uniform_times
 from sdekit.sample.levels import chain_times, levels_at, times_of_levels
 from sdekit.sample.ncsnv2 import langevin_step_size
 from sdekit.sample.sample import sample
-from sdekit.sample.start import Score, check_score, evaluate
+from sdekit.sample.start import Score, check_score, check_shape, evaluate
 from sdekit.sde import AffineSDE
 from sdekit.sde.parameters import at, shifted
 from sdekit.sde.schedules import IdentitySigma
 
-__all__ = ["SAMPLERS", "Sampler", "times_down", "times_to_data"]
+__all__ = ["SAMPLERS", "Sampler", "langevin_rule", "times_down", "times_to_data"]
 
 _LANGEVIN_STEPS = 5
+_FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,14 @@ class Sampler:
 
     weak_order: the order in 1 / steps at which moments converge, None where steps do not decide.
     evaluations: of the score for so many steps, None where a tolerance decides. about: one line.
+    steps: how many if none are given, as many as it is usually run with.
     """
 
     draw: Callable[..., Any]
     weak_order: int | None
     evaluations: Callable[[int], int] | None
     about: str
+    steps: int = 100
 
     def __call__(
         self,
@@ -50,7 +54,7 @@ class Sampler:
         score: Score,
         shape: Any,
         *,
-        steps: int = 100,
+        steps: int | None = None,
         seed: Any = 0,
         **how: Any,
     ) -> Any:
@@ -59,7 +63,7 @@ class Sampler:
         how: first_sample, samples, dtype, device, backend, progress, return_info, as for
         ``sdekit.sample.sample``, and what the sampler's own function takes.
         """
-        n = check_int_range("steps", steps, 1, 1 << 31)
+        n = check_int_range("steps", self.steps if steps is None else steps, 1, 1 << 31)
         return self.draw(sde, score, shape, n, seed=seed, **how)
 
 
@@ -93,6 +97,33 @@ def _walk(grid: Callable[[AffineSDE, int], Tensor], **fixed: Any) -> Callable[..
         return sample(sde, score, shape, **{"times": grid(sde, steps), **fixed, **how})
 
     return draw
+
+
+def langevin_rule(event_shape: Sequence[int]) -> str:
+    """The corrector for events of this shape: "langevin" from 32 components on, else "annealed".
+
+    Both are Song et al. 2021's. The step size by each sample's own norms widens few components, in
+    2 of them by any factor (see ``correctors.langevin``); their means over the batch do not, but
+    then a sample would depend on the others.
+    """
+    return "langevin" if math.prod(event_shape) >= _FEW else "annealed"
+
+
+def _pc(sde: AffineSDE, score: Score, shape: Any, steps: int, **how: Any) -> Any:
+    """The corrector that is asked for; else by the number of components, where no norm is named."""
+    if "norm" not in how:
+        how = {"corrector": langevin_rule(check_shape(shape)[1:]), **how}
+    fixed = {"predictor": "reverse_diffusion", "corrector": "langevin"}
+    return sample(sde, score, shape, **{"times": times_down(sde, steps), **fixed, **how})
+
+
+def _pc_ou(sde: AffineSDE, score: Score, shape: Any, steps: int, **how: Any) -> Any:
+    """With the std of the data that the network was made for, if the score is one that says it."""
+    fixed = {"predictor": "reverse_diffusion", "corrector": "ou"}
+    own = getattr(score, "data_std", None)
+    if own is not None and how.get("corrector", "ou") == "ou":
+        fixed["data_std"] = own
+    return sample(sde, score, shape, **{"times": times_down(sde, steps), **fixed, **how})
 
 
 def _edm(churn: bool) -> Callable[..., Any]:
@@ -162,16 +193,19 @@ SAMPLERS: dict[str, Sampler] = {
         _walk(times_down, predictor="probability_flow"), 1, _same, "Euler's step of the flow"
     ),
     "pc": Sampler(
-        _walk(times_down, predictor="reverse_diffusion", corrector="langevin"),
+        _pc,
         None,
         _twice,
-        "reverse diffusion and a Langevin step by signal to noise (Song et al. 2021)",
+        "reverse diffusion and a Langevin step (Song et al. 2021), sized by signal to noise, or by "
+        "the noise level for less than 32 components",
+        1000,
     ),
     "pc_ou": Sampler(
-        _walk(times_down, predictor="reverse_diffusion", corrector="ou"),
+        _pc_ou,
         1,
         _twice,
         "reverse diffusion and an exact Ornstein-Uhlenbeck step",
+        1000,
     ),
     "ddpm": Sampler(
         _walk(times_to_data, predictor="ddpm"), 1, _same, "DDPM with the posterior's variance"
@@ -182,15 +216,19 @@ SAMPLERS: dict[str, Sampler] = {
         _same,
         "DDPM with the forward step's variance",
     ),
-    "ddim": Sampler(_walk(times_to_data, predictor="ddim"), 1, _same, "DDIM without noise"),
+    "ddim": Sampler(_walk(times_to_data, predictor="ddim"), 1, _same, "DDIM without noise", 50),
     "ddim_half": Sampler(
-        _walk(times_to_data, predictor="ddim", eta=0.5), 1, _same, "DDIM with half of DDPM's noise"
+        _walk(times_to_data, predictor="ddim", eta=0.5),
+        1,
+        _same,
+        "DDIM with half of DDPM's noise",
+        50,
     ),
     "edm_heun": Sampler(
-        _edm(churn=False), 2, lambda n: 2 * n - 1, "Heun's step of the flow on EDM's levels"
+        _edm(churn=False), 2, lambda n: 2 * n - 1, "Heun's step of the flow on EDM's levels", 18
     ),
     "edm_churn": Sampler(
-        _edm(churn=True), 2, lambda n: 2 * n - 1, "the same with noise added before each step"
+        _edm(churn=True), 2, lambda n: 2 * n - 1, "the same with noise added before each step", 18
     ),
     "flow": Sampler(_flow, None, None, "the probability flow by an adaptive solver"),
     "annealed_langevin": Sampler(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
 
+import torch
 from sdekit_kernels.checks import check_choice
 
 from sdekit.data import Dataset, Jitter
@@ -62,18 +63,23 @@ def fit(
     steps: int | None = None,
     seconds: float | None = None,
     folder: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
     on_step: Callable[[int, float, float], None] | None = None,
     **options: Any,
 ) -> tuple[Checkpoint, TrainReport]:
     """Train a network on ``data.train`` within the budget.
 
-    folder, on_step, options: as for ``train``; with a folder, the same call goes on from there.
+    device: of the network, which comes back there. folder, on_step, options: as for ``train``; with
+    a folder, the same call goes on from there.
     Raises as ``make_sde``, the network and ``train`` do.
     """
     sde = make_sde(recipe.sde)
     data_std = _data_std(data)
-    net = _network(data, recipe, sde, data_std)
-    info = {"data": data.name, "recipe": asdict(recipe)}
+    net = _network(data, recipe, sde, data_std).to(device)
+    info = {
+        "data": data.name if data.source is None else dict(data.source),
+        "recipe": asdict(recipe),
+    }
     report = train(
         net,
         sde,

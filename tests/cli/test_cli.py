@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sdekit.cli.commands import check_device
 from sdekit.cli.report import mean_and_error
 from sdekit.train import load_checkpoint
 from tests.cli.calls import one_line
@@ -31,8 +32,8 @@ def test_help(run, command: str) -> None:
     wanted = {
         "": ["demo", "train", "sample", "likelihood", "--debug"],
         "demo": ["--out", "--seconds", "--steps"],
-        "train": ["--data", "--sde", "--out", "--seconds", "--steps", "--seed", "vp-cosine"],
-        "sample": ["--predictor", "reverse_diffusion", "--corrector", "langevin", "--out"],
+        "train": ["--data", "--sde", "--out", "--seconds", "--gray", "--device", "vp-cosine"],
+        "sample": ["--predictor", "reverse_diffusion", "langevin", "18 of edm_heun", "--device"],
         "likelihood": ["--data", "--divergence", "hutchinson", "--std-error", "--no-budget"],
     }
     for word in wanted[command]:
@@ -136,7 +137,8 @@ def test_wrong_names_and_numbers(run, model: Path, tmp_path: Path) -> None:
     one_line(run("sample", model, "-n", 0, "--out", png), 2, "images")
     one_line(run("sample", model, "-n", 2501, "--out", png), 2, "too many", ".npy")
     one_line(run("sample", model, "--steps", 0, "--out", png), 2, "steps")
-    one_line(run("sample", model, "--steps", 3, "--out", png), 2, "steps=")
+    chain = ("--predictor", "reverse_diffusion")
+    one_line(run("sample", model, *chain, "--steps", 3, "--out", png), 2, "steps=")
     one_line(run("sample", model, "--snr", 0, "--out", png), 2, "snr")
     one_line(run("sample", model, "--predictor", "ancestor", "--out", png), 2, "'ancestral'")
     one_line(run("sample", model, "--corrector", "langwin", "--out", png), 2, "'langevin'")
@@ -155,7 +157,7 @@ def test_files_that_are_missing_or_something_else(run, model: Path, tmp_path: Pa
     png = tmp_path / "a.png"
     missing, text = tmp_path / "none.safetensors", tmp_path / "text.safetensors"
     one_line(run("sample", missing, "--out", png), 1, "none.safetensors", "No such file")
-    one_line(run("likelihood", tmp_path), 1, "directory")
+    one_line(run("likelihood", tmp_path), 1, "no model was saved", "sdekit train")
     text.write_text("hello, I am a text of some length")
     one_line(run("sample", text, "--out", png), 1, "not a safetensors file")
     text.write_bytes(model.read_bytes()[:-5])
@@ -179,6 +181,42 @@ def test_no_permission_is_said_before_the_work(
     result = run("train", "--seconds", 60, "--out", tmp_path / "m.safetensors")
     one_line(result, 1, "no permission to write", str(tmp_path))
     assert time.perf_counter() - start < 30
+
+
+def test_two_options_for_one_thing(run, model: Path, tmp_path: Path) -> None:
+    out, png = tmp_path / "m.safetensors", tmp_path / "a.png"
+    both = ("--minutes", 1, "--seconds", 30)
+    one_line(run("train", *both, "--steps", 1, "--out", out), 2, "--minutes", "--seconds")
+    one_line(run("train", "--minutes", 0, "--out", out), 2, "--minutes", "above zero")
+    for part in (("--predictor", "ddim"), ("--corrector", "none"), ("--snr", 0.1)):
+        wrong = run("sample", model, "--sampler", "ddim", *part, "--out", png)
+        one_line(wrong, 2, "--sampler ddim", part[0])
+    assert not out.exists() and not png.exists()
+
+
+def test_devices(run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    commands = ("sample", "likelihood", "interpolate", "inpaint", "rate-distortion")
+    for command in commands:
+        one_line(run(command, model, "--device", "cuda"), 2, "no GPU", "--device")
+    out = tmp_path / "m.safetensors"
+    one_line(run("train", "--device", "cuda", "--steps", 1, "--out", out), 2, "no GPU")
+    one_line(run("train", "--device", "tpu", "--steps", 1, "--out", out), 2, "'tpu'", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    one_line(run("sample", model, "--device", "cuda:2"), 2, "there are 2 GPUs")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert check_device("cuda") == torch.device("cuda", 1)
+    assert check_device("cuda:0") == torch.device("cuda", 0)
+
+
+def test_only_the_first_process_writes_and_prints(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    out = tmp_path / "m.safetensors"
+    result = run("train", "--out", out, "--steps", 1, "--width", 4, "--depth", 1)
+    assert result.code == 0 and not result.out and not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from sdekit.cli.scores import Scores, images_of, rows_of, write_scores
-from sdekit.data import load
+from sdekit.data import eight_gaussians, load
 from sdekit.likelihood import DataTransform, elbo, log_likelihood
 from sdekit.score import Gaussian
 from sdekit.sde import VP
@@ -23,7 +24,7 @@ from tests.cli.calls import one_line
 
 PNG = b"\x89PNG\r\n\x1a\n"
 QUICK = ("--n", 4, "--tolerance", 1e-3)
-FILES = ["extremes.png", "images.csv", "likelihoods.png", "summary.md"]
+FILES = ["extremes.png", "images.csv", "likelihoods.png", "numbers.json", "summary.md"]
 
 
 def read(folder: Path) -> dict[str, list[float]]:
@@ -70,6 +71,15 @@ def test_every_number_is_the_library_s(run, model: Path, tmp_path: Path) -> None
     for text in (f"{mean:.3f} ±", "variational bound", "error budget", "truncation", "prior"):
         assert text in result.out and text in (out / "summary.md").read_text()
     assert "images.csv" in result.out
+    told = json.loads((out / "numbers.json").read_text())
+    assert told["images"] == 4 and told["divergence"] == "exact"
+    assert told["bits_per_dim"]["mean"] == pytest.approx(mean, rel=1e-4)
+    assert told["bound"]["mean"] == pytest.approx(float(bound.mean()), rel=1e-4)
+    assert told["errors"]["prior"]["largest"] == pytest.approx(
+        float(want.error.prior.abs().max()), rel=1e-2
+    )
+    assert told["settings"]["seed"] == 5 and told["settings"]["tolerance"] == 1e-3
+    assert told["settings"]["divergence"] == "exact" and told["failed"]
     assert result.out.startswith("likelihood of 4 images (test)")
 
 
@@ -138,6 +148,34 @@ def test_files_noise_and_training_images_can_be_scored(run, model: Path, tmp_pat
     assert result.code == 0 and "2 images (noise)" in result.out
     result = run("likelihood", model, "--data", "train", "-n", 1, *quick)
     assert result.code == 0 and "(train)" in result.out and "±" not in result.out.split("\n")[2]
+
+
+def test_points_of_the_plane(run, tmp_path: Path) -> None:
+    """Beside the log-density of their own law, where a formula has it."""
+    made = tmp_path / "m.safetensors"
+    how = ("--data", "eight_gaussians", "--width", 8, "--depth", 1, "--steps", 2)
+    assert run("train", "--out", made, *how).code == 0
+    out = tmp_path / "scores"
+    result = run("likelihood", made, "--n", 30, "--draws", 4, "--out", out)
+    assert result.code == 0, result.err
+    assert result.out.startswith("likelihood of 30 points (test)") and "image" not in result.out
+    files = sorted(p.name for p in out.iterdir())
+    assert files == ["likelihoods.png", "numbers.json", "points.csv", "summary.md"]
+    told = json.loads((out / "numbers.json").read_text())
+    x = load("eight_gaussians").test[:30]
+    own = float(eight_gaussians.log_density(x).mean())
+    assert told["own_log_density"]["mean"] == pytest.approx(own, abs=1e-6)
+    # No law has a higher mean log-density of its own points than itself, up to their number.
+    assert told["log_prob_minus_own"]["mean"] < 0.5 and "bits_per_dim" not in told
+    points = tmp_path / "x.npy"
+    assert run("sample", made, "-n", 5, "--out", points).code == 0
+    result = run("likelihood", made, "--data", points, "--no-budget", "--draws", 0)
+    assert result.code == 0 and "5 points" in result.out
+    one_line(run("likelihood", made, "--data", "noise"), 2, "grey levels alone")
+    np.save(points, np.zeros((2, 3)))
+    one_line(run("likelihood", made, "--data", points), 2, "numbers of shape (N, 2)")
+    np.save(points, np.full((2, 2), np.nan))
+    one_line(run("likelihood", made, "--data", points), 2, "finite")
 
 
 def test_images_without_a_value(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -112,6 +113,24 @@ def test_no_folder_no_images(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="not a folder"):
         load(tmp_path / "file")
+
+
+def test_the_source_of_a_folder_makes_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From anywhere and with the same split, also where the folder has a data set's name."""
+    root = tmp_path / "digits"
+    root.mkdir()
+    for k in range(12):
+        Image.fromarray(np.full((6, 5, 3), 20 * k, dtype=np.uint8)).save(root / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    data = folder("digits", size=(4, 3), gray=True, test_share=0.25, seed=3)
+    assert data.name == "digits" and data.source is not None
+    monkeypatch.chdir("/")
+    again = load(json.loads(json.dumps(dict(data.source))))
+    assert torch.equal(data.train, again.train) and torch.equal(data.test, again.test)
+    assert again.source == data.source and again.event_shape == (1, 4, 3)
+    assert load("moons").source is None
 
 
 def test_tensors() -> None:

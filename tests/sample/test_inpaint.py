@@ -139,6 +139,18 @@ def test_each_sample_has_its_own_measurement_and_knows_no_other():
     assert torch.equal(whole[3:4], part)
 
 
+def test_any_number_of_steps_will_do():
+    """Nine equal steps have beta(t) dt > 1, which the chain's posterior does not allow."""
+    sde = sk.VP()
+    score, known = sk.score.Gaussian(0.0, 0.5, sde), torch.tensor([True, False])
+    m = torch.tensor([[0.4]])
+    x = inpaint(sde, score, m, known, (400, 2), steps=9, seed=3)
+    assert torch.allclose(x[:, 0], torch.tensor(0.4), atol=1e-4)
+    assert 0.3 < float(x[:, 1].std()) < 0.6
+    with pytest.raises(ValueError, match="steps="):
+        inpaint(sde, score, m, known, (4, 2), steps=9, predictor="ancestral")
+
+
 def test_operators():
     like = torch.zeros((), dtype=torch.float64)
     a = matrix()

@@ -9,7 +9,7 @@ from sdekit_kernels import normal
 from sdekit.noise import keys
 from sdekit.sample import SAMPLERS, annealed_langevin, ddpm_learned, sample
 from sdekit.sample.draws import check_draws
-from sdekit.sample.table import times_down, times_to_data
+from sdekit.sample.table import langevin_rule, times_down, times_to_data
 from sdekit.score import Gaussian
 from sdekit.sde import DDPM, OU, VE, VP
 from tests.sample.cases import SDES
@@ -123,6 +123,52 @@ def test_every_sampler_takes_every_affine_equation(sde):
     for name in SAMPLERS:
         x = draw(name, 3, sde, steps=20, return_info=False)
         assert x.shape == (3, D) and bool(torch.isfinite(x).all())
+
+
+@pytest.mark.parametrize("sde", [VP(), VE(sigma_max=20.0)], ids=["vp", "ve"])
+def test_few_components_keep_their_law_with_a_corrector(sde):
+    """Two: by each sample's own norms the variance came out 2.5 to 10 times too large."""
+    score = Gaussian([0.3, -0.5], [0.5, 1.0], sde)
+    for name in ("pc", "pc_ou"):
+        x = SAMPLERS[name](sde, score, (4000, 2), steps=200, seed=1)
+        # A standard error of 0.022, Langevin's bias of snr^2 = 0.026, that of the steps.
+        ratio = x.var(0) / torch.tensor([0.25, 1.0])
+        assert bool(((ratio - 1.0).abs() < 0.12).all()), (name, ratio)
+        assert float(x.abs().max()) < 6.0
+
+
+def test_the_correctors_of_the_table():
+    sde = VP()
+    assert langevin_rule((31,)) == "annealed" and langevin_rule((4, 8)) == "langevin"
+    few, many = score_of(sde), Gaussian([0.0] * 32, [0.5] * 32, sde)
+    own = {"times": times_down(sde, 30), "predictor": "reverse_diffusion", "seed": 4}
+    for score, shape, rule in ((few, (3, D), "annealed"), (many, (3, 32), "langevin")):
+        x = SAMPLERS["pc"](sde, score, shape, steps=30, seed=4)
+        assert torch.equal(x, sample(sde, score, shape, corrector=rule, **own))
+    asked = SAMPLERS["pc"](sde, few, (3, D), steps=30, seed=4, corrector="langevin")
+    assert torch.equal(asked, sample(sde, few, (3, D), corrector="langevin", **own))
+    batch = SAMPLERS["pc"](sde, few, (3, D), steps=30, seed=4, norm="batch")
+    assert torch.equal(batch, sample(sde, few, (3, D), corrector="langevin", norm="batch", **own))
+
+    def network(t, x):
+        return few(t, x)
+
+    network.data_std = 0.7
+    x = SAMPLERS["pc_ou"](sde, network, (3, D), steps=30, seed=4)
+    want = sample(sde, network, (3, D), corrector="ou", data_std=0.7, **own)
+    assert torch.equal(x, want)
+    assert not torch.equal(x, sample(sde, network, (3, D), corrector="ou", **own))
+
+
+def test_each_sampler_has_its_own_number_of_steps():
+    steps = {name: row.steps for name, row in SAMPLERS.items()}
+    assert steps["edm_heun"] == 18 and steps["ddim"] == 50 and steps["ddpm"] == 100
+    assert steps["pc"] == steps["pc_ou"] == 1000
+    score = Gaussian([0.3, -0.5], [0.5, 1.0], CHAIN)
+    for name, row in SAMPLERS.items():
+        if row.steps <= 100 and row.evaluations is not None:
+            _, info = row(CHAIN, score, (1, 2), return_info=True)
+            assert info.nfe == row.evaluations(row.steps), name
 
 
 def test_grids():
