@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("triton", "numba", "matplotlib", "diffusers", "torchdiffeq", "sklearn", "mlxtend", "PIL")
 
 # sdekit_kernels <- noise <- sde <- {solvers, score} <- solve <- {sample, likelihood}
-#   <- data <- quality <- {train, bridge} <- {compat, viz} <- cli.
+#   <- data <- quality <- train <- bridge <- {compat, viz} <- cli.
 # A part imports itself and parts of lower rank.
 RANKS = {
     "noise": 0,
@@ -34,10 +34,10 @@ RANKS = {
     "data": 5,
     "quality": 6,
     "train": 7,
-    "bridge": 7,
-    "compat": 8,
-    "viz": 8,
-    "cli": 9,
+    "bridge": 8,
+    "compat": 9,
+    "viz": 9,
+    "cli": 10,
 }
 
 # Every way to torch's, numpy's, triton's or Python's own generators that a library could take.
@@ -75,6 +75,8 @@ FOREIGN_RANDOMNESS = {
     "orthogonal_",
     "trunc_normal_",
 }
+# A seed from the generator that the user of a diffusers pipeline hands in; never noise.
+ALLOWED = {("sdekit.compat.diffusers.seeds", "torch.randint")}
 FOREIGN_BY_FULL_NAME = {"torch.normal", "torch.Generator", "np.random.normal"}
 
 
@@ -152,7 +154,7 @@ def test_arrows_point_one_way() -> None:
             other = part_of(name)
             allowed = other == own or RANKS.get(other or "", 99) < RANKS[own]
             # The command line and other faces may name what the public package names.
-            allowed = allowed or (RANKS[own] >= 8 and other not in RANKS)
+            allowed = allowed or (RANKS[own] >= 9 and other not in RANKS)
             assert allowed, f"{path}:{line}: {own} must not import {name}"
 
 
@@ -182,7 +184,8 @@ def foreign_randomness(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("path", sources("sdekit", "kernels"), ids=module_name)
 def test_no_foreign_randomness(path: Path) -> None:
-    assert list(foreign_randomness(ast.parse(path.read_text()))) == []
+    found = foreign_randomness(ast.parse(path.read_text()))
+    assert [hit for hit in found if (module_name(path), hit[1]) not in ALLOWED] == []
 
 
 @pytest.mark.parametrize(

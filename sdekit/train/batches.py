@@ -30,7 +30,8 @@ class Batches:
     data: integers, which ``transform`` dequantizes with fresh noise, or numbers, taken as they are
     where transform is None. batch: N at the most. A pass leaves out the N modulo B last ones of its
     order.
-    Raises ValueError for data without samples, TypeError for integers without a transform.
+    Raises ValueError for data without samples or with numbers that are not finite, TypeError for
+    integers without a transform.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Batches:
                 f"data are {data.dtype}: integers need a transform=DataTransform(levels), which "
                 "makes x of them; write data.float() for numbers that are x already"
             )
+        _check_finite(data)
         self.batch = min(check_int_range("batch", batch, 1, 1 << 31), n)
         self.data, self.transform, self.augment = data, transform, augment
         self.seed = check_int_range("seed", seed, 0, 1 << 64)
@@ -91,3 +93,15 @@ class Batches:
         digest = hashlib.sha256(f"{tuple(data.shape)} {data.dtype} ".encode())
         digest.update(data.flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _check_finite(data: Tensor) -> None:
+    """Raises ValueError that counts the numbers that are NaN or infinite, and names a sample."""
+    if not data.is_floating_point():
+        return
+    bad = ~data.isfinite().reshape(len(data), -1).all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"data has NaN or infinite numbers in {int(bad.sum())} of {len(data)} samples, the "
+            f"first of them is sample {int(bad.nonzero()[0])}: leave those out"
+        )

@@ -53,8 +53,9 @@ class Checkpoint:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint; an old file at ``path`` is replaced only by a whole new one.
 
-    Raises TypeError for an equation or a network without a name in ``sdekit.train.spec``, TypeError
-    or ValueError for ``info`` that is no JSON, OSError, naming ``path``, if it cannot be written.
+    Raises TypeError for an equation or a network without a name in ``sdekit.train.spec``,
+    ValueError for a network that was made for another equation, TypeError or ValueError for
+    ``info`` that is no JSON, OSError, naming ``path``, if it cannot be written.
     """
     header = {
         "format": FORMAT,
@@ -64,6 +65,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "transform": transform_to_dict(checkpoint.transform),
         "info": checkpoint.info,
     }
+    check_same_sde(checkpoint.net, checkpoint.sde)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     state = checkpoint.net.state_dict()
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
@@ -77,12 +79,17 @@ def load_checkpoint(
 
     The network comes in evaluation mode.
 
-    Raises FileNotFoundError, IsADirectoryError or PermissionError from the system, CheckpointError
-    that says in what way the file is not a checkpoint of sdekit, and ModuleNotFoundError, with what
-    to install, for a network that another package makes.
+    Raises FileNotFoundError or PermissionError from the system, CheckpointError that says in what
+    way the file is not a checkpoint of sdekit, or that a folder has none, and ModuleNotFoundError,
+    with what to install, for a network that another package makes.
     """
-    if (Path(path) / MODEL).is_file():
+    if Path(path).is_dir():
         path = Path(path) / MODEL
+        if not path.exists():
+            raise CheckpointError(
+                f"no model was saved in {path.parent} yet: there is no {MODEL}, which sdekit train "
+                "writes after its first steps"
+            )
     data = Path(path).read_bytes()
     header = _read_header(path, data)
     try:
@@ -104,6 +111,20 @@ def load_checkpoint(
     if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
         raise CheckpointError(f"{path} has weights that are NaN or infinite: train it again")
     return Checkpoint(net.to(device).eval().requires_grad_(False), sde, transform, info)
+
+
+def check_same_sde(net: Preconditioned, sde: AffineSDE) -> None:
+    """Raises ValueError unless the network was made for ``sde``.
+
+    It is scaled by its own equation's alpha(t) and sigma(t): a checkpoint, which keeps one
+    equation, would build another network around the same weights.
+    """
+    own, other = sde_to_dict(net.sde), sde_to_dict(sde)
+    if own != other:
+        raise ValueError(
+            f"the network was made for another equation, {_short(own)} instead of {_short(other)}: "
+            f"write {type(net).__name__}(..., sde=sde) with the sde that it is trained for"
+        )
 
 
 def transform_to_dict(transform: DataTransform | None) -> dict[str, Any] | None:
@@ -149,6 +170,12 @@ def _read_header(path: Any, data: bytes) -> dict[str, Any]:
         )
     result: dict[str, Any] = header
     return result
+
+
+def _short(spec: dict[str, Any]) -> str:
+    """A name and the numbers; how many of them, where there are many."""
+    told = {k: f"[{len(v)} numbers]" if isinstance(v, list) else v for k, v in spec.items()}
+    return f"{told.pop('name')}({', '.join(f'{k}={v}' for k, v in told.items())})"
 
 
 def _one_line(error: Exception) -> str:

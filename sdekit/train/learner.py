@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
 import torch
-from sdekit_kernels.checks import check_positive
+from sdekit_kernels.checks import check_int_range, check_positive
 from torch import Tensor, nn
 
 from sdekit.train.checkpoint import CheckpointError
@@ -20,14 +20,18 @@ Score = Callable[[Tensor, Tensor], Tensor]
 EXPLODED: Final = 1e4
 """A loss so many times above the first one, and above 1, has diverged though it is finite: Adam's
 steps have size lr whatever the gradient, so that weights grow for long before they overflow."""
+READ_EVERY: Final = {"cuda": 20}
+"""Steps between two readings of the losses, by the kind of device; 1 on the others."""
 
 
 @final
 class Learner:
     """Adam on the mean of a batch's losses, and the weights' average.
 
-    ``losses``: the mean of each step so far. Raises TypeError or ValueError for numbers out of
-    their range.
+    ``losses``: the mean of each step that has been read so far. every: after how many steps they
+    are read from the device; to wait for each one would leave a GPU idle between steps. Raises
+    TypeError or ValueError for numbers out of their range, ValueError for a network without
+    parameters.
     """
 
     def __init__(
@@ -39,10 +43,12 @@ class Learner:
         ema: float,
         clip: float | None,
         precision: str,
+        every: int = 1,
     ) -> None:
         self.net, self.ranks, self.lr = net, ranks, check_positive("lr", lr)
         self.clip = None if clip is None else check_positive("clip", clip)
-        self.device = next(net.parameters()).device
+        self.device = first_parameter(net).device
+        self.every = check_int_range("every", every, 1, 1 << 31)
         self.precision = check_precision(precision, self.device)
         ranks.from_first(net.state_dict().values())
         self.average = EMA(net, ema)
@@ -50,20 +56,23 @@ class Learner:
         self.adam = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.99), fused=True)
         self.scaler = gradient_scaler(precision, self.device)
         self.losses: list[float] = []
+        self._unread: list[Tensor] = []
 
     def score(self, compiled: bool) -> Score:
         """The network as the losses see it: compiled, in its precision, this process' rows."""
         net: Any = torch.compile(self.net) if compiled else self.net
         return self.ranks.share(in_precision(net, self.precision, self.device))
 
-    def step(self, each: Tensor, rate: float) -> float | None:
+    def step(self, each: Tensor, rate: float) -> Tensor | None:
         """One step down the mean of ``each`` (B,); the gradients' norm where they are clipped.
 
-        rate: the learning rate of this step. Raises ArithmeticError, with step and lr, for a mean
-        that is not finite or has exploded; nothing is changed then.
+        rate: the learning rate of this step. Raises as ``read``, before it changes anything where
+        each step is read.
         """
         value = self.ranks.mean(each)
-        self._record(self.ranks.sum(float(value.detach()))[0])
+        self._unread.append(value.detach())
+        if len(self._unread) >= self.every:
+            self.read()
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
@@ -72,11 +81,24 @@ class Learner:
         norm = None
         if self.clip is not None:
             self.scaler.unscale_(self.adam)
-            norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), self.clip))
+            norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
         self.scaler.step(self.adam)
         self.scaler.update()
         self.average.update()
         return norm
+
+    def read(self) -> None:
+        """Take the losses of the steps since the last time into ``losses``.
+
+        Raises ArithmeticError, with step and lr, for the first one that is not finite or has
+        exploded.
+        """
+        if not self._unread:
+            return
+        values = torch.stack(self._unread).tolist()
+        self._unread.clear()
+        for loss in self.ranks.sum(*values):
+            self._record(loss)
 
     def check_finite(self) -> None:
         """Raises ArithmeticError, with step and lr, for weights that are not finite.
@@ -91,7 +113,11 @@ class Learner:
             )
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of "net/NAME", "ema/NAME", "adam/QUANTITY/NAME" for each parameter; "losses"."""
+        """Copies of "net/NAME", "ema/NAME", "adam/QUANTITY/NAME" for each parameter; "losses".
+
+        Raises as ``read``.
+        """
+        self.read()
         names = [name for name, _ in self.net.named_parameters()]
         out = {f"net/{name}": v.detach().clone() for name, v in self.net.state_dict().items()}
         averages = zip(names, self.average.average, strict=True)
@@ -117,6 +143,7 @@ class Learner:
             adam["state"] = {i: found for i, found in moments.items() if found}
             self.adam.load_state_dict(adam)
             self.losses = tensors["losses"].tolist()
+            self._unread.clear()
             self.average.updates = len(self.losses)
             self.scaler.load_state_dict(dict(scaler))
         except (KeyError, RuntimeError) as error:
@@ -132,6 +159,16 @@ class Learner:
                 f"{self.lr:g}"
             )
         self.losses.append(loss)
+
+
+def first_parameter(net: nn.Module) -> nn.Parameter:
+    """Whose type and device are the network's; raises ValueError for a network without any."""
+    found = next(net.parameters(), None)
+    if found is None:
+        raise ValueError(
+            f"the network {type(net).__name__} has no parameters: there is nothing to train"
+        )
+    return found
 
 
 def _moments(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -71,12 +71,16 @@ class Ranks:
         return own.sum() / self.batch
 
     def sum(self, *values: float) -> list[float]:
-        """Each value summed over the processes, the same on all of them."""
+        """Each value summed over the processes, the same on all of them.
+
+        Added in the order of the processes: the bits do not depend on what is summed beside.
+        """
         if self.world == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=_device())
-        dist.all_reduce(total)
-        return list(total.tolist())
+        own = torch.tensor(values, dtype=torch.float64, device=_device())
+        parts = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(parts, own)
+        return list(sum(parts[1:], parts[0]).tolist())
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes."""
@@ -101,16 +105,18 @@ class Ranks:
 
 
 @contextmanager
-def data_parallel(batch: int) -> Iterator[Ranks]:
+def data_parallel(batch: int, device: torch.device | None = None) -> Iterator[Ranks]:
     """The processes of torchrun, or one alone; a process group that this opens is closed again.
 
-    gloo on the CPU, NCCL with CUDA; a process group that is open already is used as it is.
+    device: where the network is, None for ``local_device()``. gloo on the CPU, NCCL on CUDA; a
+    process group that is open already is used as it is.
     Raises ValueError for a batch of fewer rows than processes.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     ours = world > 1 and dist.is_available() and not dist.is_initialized()
     if ours:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        kind = (local_device() if device is None else device).type
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         alone = not (dist.is_available() and dist.is_initialized())
         ranks = (

@@ -8,13 +8,12 @@ the clock has no say (``TrainReport.reproducible``).
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, final
@@ -31,8 +30,8 @@ from sdekit.train.checkpoint import (
     MODEL,
     Checkpoint,
     CheckpointError,
+    check_same_sde,
     save_checkpoint,
-    transform_to_dict,
 )
 from sdekit.train.learner import Learner
 from sdekit.train.spec import network_to_dict, sde_to_dict
@@ -44,7 +43,7 @@ class Run:
     """The folder of one training; with folder None, nothing is kept.
 
     settings: what makes the training this one, in plain values. every_seconds, every_steps: how
-    often ``save_if_due`` saves; None for never. writes: whether this process is the one that does.
+    often ``due`` says so; None for never. writes: whether this process is the one that does.
     """
 
     def __init__(
@@ -105,19 +104,19 @@ class Run:
         self.saved = budget.done
         return self.saved
 
-    def save_if_due(self, learner: Learner, budget: Budget, model: Checkpoint | None) -> None:
-        """``save`` if it is time to."""
+    def due(self, budget: Budget) -> bool:
+        """Whether it is time to save; of several processes one must decide it for all."""
         by_steps = self.every_steps is not None and budget.done % self.every_steps == 0
         passed = time.perf_counter() - self._last
-        if by_steps or (self.every_seconds is not None and passed > self.every_seconds):
-            self.save(learner, budget, model)
+        return by_steps or (self.every_seconds is not None and passed > self.every_seconds)
 
     def save(self, learner: Learner, budget: Budget, model: Checkpoint | None) -> None:
         """Write the state, unless that of this step stands there already, and the model.
 
-        Raises ArithmeticError for weights that are not finite, OSError that names the file; both
-        leave the last checkpoint as it is.
+        Raises ArithmeticError for losses or weights that are not finite, OSError that names the
+        file; both leave the last checkpoint as it is.
         """
+        learner.read()
         learner.check_finite()
         self._last = time.perf_counter()
         if self.folder is None or not self.writes:
@@ -182,54 +181,20 @@ class Run:
                 )
 
 
-def describe_network(net: nn.Module) -> dict[str, Any]:
-    """The network as plain values; one of the user's own by its class and its weights' shapes."""
-    try:
-        return network_to_dict(net)  # type: ignore[arg-type]
-    except TypeError:
-        shapes = {name: list(p.shape) for name, p in net.named_parameters()}
-        return {"name": type(net).__qualname__, "weights": shapes}
-
-
-def describe_sde(sde: AffineSDE) -> dict[str, Any]:
-    """The equation as plain values; one of the user's own by its class."""
-    try:
-        return sde_to_dict(sde)
-    except TypeError:
-        return {"name": type(sde).__qualname__}
-
-
-def describe(value: Any) -> Any:
-    """A function, an option: in plain values that are the same in every run.
-
-    Of an object: its class and its public plain attributes.
-    """
-    if isinstance(value, functools.partial):
-        options = {k: describe(v) for k, v in sorted(value.keywords.items())}
-        return {"name": describe(value.func), **options}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return repr(value)
-    if isinstance(value, DataTransform):
-        return transform_to_dict(value)
-    if hasattr(value, "__qualname__"):
-        return value.__qualname__
-    told = {k: v for k, v in getattr(value, "__dict__", {}).items() if not k.startswith("_")}
-    plain = {k: v for k, v in told.items() if isinstance(v, (bool, int, float, str))}
-    return {"name": type(value).__qualname__, **plain}
-
-
 def as_checkpoint(
     net: nn.Module, sde: AffineSDE, transform: DataTransform | None, info: dict[str, Any]
 ) -> Checkpoint | None:
-    """The model as a checkpoint; None for a network or an equation that has no name."""
+    """The model as a checkpoint; None for a network or an equation that has no name.
+
+    Raises ValueError for a network that was made for another equation.
+    """
     try:
         sde_to_dict(sde)
         network_to_dict(net)  # type: ignore[arg-type]
     except TypeError:
         return None
     assert isinstance(net, Preconditioned)
+    check_same_sde(net, sde)
     return Checkpoint(net, sde, transform, info)
 
 

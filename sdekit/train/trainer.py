@@ -9,10 +9,13 @@ last checkpoint and ends with the same bits (``sdekit.train.run``).
 
 from __future__ import annotations
 
+import math
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sdekit_kernels.checks import check_positive
@@ -22,11 +25,17 @@ from sdekit.likelihood import DataTransform
 from sdekit.sde import AffineSDE
 from sdekit.train.batches import Augment, Batches
 from sdekit.train.budget import Budget, learning_rate_factor
+from sdekit.train.describe import describe, describe_network, describe_sde
 from sdekit.train.interrupt import interruptible
-from sdekit.train.learner import Learner
-from sdekit.train.losses import Loss, get_loss
+from sdekit.train.learner import READ_EVERY, Learner, first_parameter
+from sdekit.train.losses import (
+    Loss,
+    get_loss,
+    implicit_score_matching,
+    sliced_score_matching,
+)
 from sdekit.train.parallel import data_parallel
-from sdekit.train.run import Run, as_checkpoint, describe, describe_network, describe_sde
+from sdekit.train.run import Run, as_checkpoint
 from sdekit.train.watch import Moment, draw_samples, watchers
 
 
@@ -93,20 +102,23 @@ def train(
         clip: largest norm of all gradients together; longer ones are scaled down to it.
         precision: "full", "bfloat16", or "float16" (CUDA; its gradients are scaled): of matrix
             products and convolutions in the network. Weights, loss and averages stay as they are.
-        compiled: whether to compile the network with torch.compile.
+        compiled: whether to compile the network with torch.compile; not for "ism" and "ssm", whose
+            derivatives of derivatives it does not compile.
         augment: changes a batch before it is dequantized, (k, seed=, step=, way=) -> k, with way
             the fraction of the training that is done.
         folder: where the state is kept, and model.safetensors, the model so far. The same call
-            again goes on from the last checkpoint; Ctrl-C writes one. ``lr`` and the budget may
-            then differ. Several machines must share it.
+            again goes on from the last checkpoint; Ctrl-C writes one. ``lr``, ``clip`` and the
+            budget may then differ. Several machines must share it.
         save_seconds, save_steps: how often; one is written in any case at the start and the end.
         info: plain values to be kept in the model's checkpoint.
         progress: whether to show a bar with loss and images a second.
         tensorboard: a folder for its scalars; with ``grid_every``, a grid of 16 samples each so
             many steps, for images.
-        on_step: called with (steps done, fraction of the way, loss) after each step.
+        on_step: called with (steps done, fraction of the way, loss) for each step in turn: at once
+            on the CPU; on CUDA, where losses are read every 20 steps, up to 19 steps later.
 
-    Raises ValueError for a budget that is missing or not positive and numbers out of their range;
+    Raises ValueError for a budget that is missing or not positive, numbers out of their range, data
+    that are not finite, and a network without parameters or made for another equation;
     ArithmeticError, with step and learning rate, if the loss or the weights leave the finite
     numbers or the loss explodes (the average is then not written into ``net``, and the folder keeps
     its last checkpoint); CheckpointError for a folder that holds another training or a damaged one;
@@ -115,7 +127,12 @@ def train(
     """
     loss, budget = get_loss(loss), Budget(steps, seconds)
     warmup = check_positive("warmup", warmup, allow_zero=True)
-    first = next(net.parameters())
+    if warmup >= 1.0:
+        raise ValueError(f"warmup is the share of the way that lr rises, below 1, got {warmup:g}")
+    if compiled:
+        _check_compiled(loss)
+    first = first_parameter(net)
+    model = as_checkpoint(net, sde, transform, dict(info or {}))
     batches = Batches(
         data,
         transform,
@@ -126,9 +143,10 @@ def train(
         augment=augment,
     )
     with ExitStack() as stack:
-        ranks = stack.enter_context(data_parallel(batches.batch))
+        ranks = stack.enter_context(data_parallel(batches.batch, first.device))
         interrupt = stack.enter_context(interruptible(folder is not None))
-        learner = Learner(net, ranks, lr=lr, ema=ema, clip=clip, precision=precision)
+        every = READ_EVERY.get(first.device.type, 1)
+        learner = Learner(net, ranks, lr=lr, ema=ema, clip=clip, precision=precision, every=every)
         score = learner.score(compiled)
         run = Run(
             folder,
@@ -141,7 +159,6 @@ def train(
                 "batch": batches.batch,
                 "warmup": warmup,
                 "ema": learner.average.decay,
-                "clip": learner.clip,
                 "precision": precision,
                 "augment": describe(augment),
                 "seed": seed,
@@ -151,7 +168,6 @@ def train(
             writes=ranks.first,
         )
         stack.enter_context(run.held())
-        model = as_checkpoint(net, sde, transform, dict(info or {}))
         resumed = run.resume(learner, budget)
         ranks.wait()
         show = stack.enter_context(
@@ -167,24 +183,35 @@ def train(
         stack.enter_context(run.watching(learner))
         run.save(learner, budget, model)
         net.train()
+        waiting: deque[Moment] = deque()
         while budget.way < 1.0:
             x0 = batches(budget.done, budget.way)
             rate = learner.lr * learning_rate_factor(budget.way, warmup)
             each = loss(sde, score, x0, seed=seed, step=budget.done)
             norm = learner.step(each, rate)
             budget.done += 1
-            elapsed, stop = ranks.sum(ranks.first * budget.elapsed, interrupt.asked)
+            elapsed, stop, due = ranks.sum(
+                ranks.first * budget.elapsed, interrupt.asked, ranks.first and run.due(budget)
+            )
             budget.move(elapsed)
-            show(Moment(budget.done, budget.way, learner.losses[-1], rate, len(x0), norm))
-            if on_step is not None:
-                on_step(budget.done, budget.way, learner.losses[-1])
+            waiting.append(Moment(budget.done, budget.way, math.nan, rate, len(x0), norm))
+            if budget.way >= 1.0 or stop or (grid_every and budget.done % grid_every == 0):
+                learner.read()
+            # Those whose losses are read by now, in turn.
+            while waiting and waiting[0].done <= len(learner.losses):
+                moment = waiting.popleft()
+                moment = replace(moment, loss=learner.losses[moment.done - 1])
+                show(moment)
+                if on_step is not None:
+                    on_step(moment.done, moment.way, moment.loss)
             if stop:
                 run.save(learner, budget, model)
                 raise KeyboardInterrupt(
                     f"stopped by Ctrl-C at step {budget.done}, saved in {folder}: give the same "
                     "command again to go on"
                 )
-            run.save_if_due(learner, budget, model)
+            if due:
+                run.save(learner, budget, model)
         run.save(learner, budget, model)
     learner.average.copy_to_module()
     net.eval()
@@ -197,6 +224,17 @@ def train(
         reproducible=not budget.led,
         resumed_from=resumed,
     )
+
+
+def _check_compiled(loss: Loss) -> None:
+    """Raises ValueError for a loss with derivatives of the network's derivatives."""
+    while isinstance(loss, partial):
+        loss = loss.func
+    if loss in (implicit_score_matching, sliced_score_matching):
+        raise ValueError(
+            f"{loss.__name__} differentiates the network twice, which torch.compile does not "
+            "compile: it would run as it is; write compiled=False, or loss='dsm'"
+        )
 
 
 def _draw(learner: Learner, sde: AffineSDE, batches: Batches) -> Tensor:

@@ -21,7 +21,7 @@ from sdekit.sde import AffineSDE, IdentitySigma
 class Moment:
     """One step that is done: its number from 1, the fraction of the way, its loss, learning rate.
 
-    grad_norm: of all gradients together before clipping; None where it was not computed.
+    grad_norm: of all gradients together before clipping, 0-d; None where it was not computed.
     """
 
     done: int
@@ -29,7 +29,7 @@ class Moment:
     loss: float
     lr: float
     batch: int
-    grad_norm: float | None = None
+    grad_norm: Tensor | None = None
 
 
 @final
@@ -112,7 +112,7 @@ class Board:
         add("lr", moment.lr, moment.done)
         add("images_per_second", self._pace(moment.batch), moment.done)
         if moment.grad_norm is not None:
-            add("grad_norm", moment.grad_norm, moment.done)
+            add("grad_norm", float(moment.grad_norm), moment.done)
         if self._grid_every and (moment.done % self._grid_every == 0 or moment.way >= 1.0):
             self._writer.add_image("samples", grid(self._draw()), moment.done)
 

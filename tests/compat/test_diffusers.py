@@ -233,10 +233,11 @@ def test_clipping_holds_the_estimate(unet):
         ({"_class_name": "FlowMatchEuler", "shift": 3.0}, "FlowMatchEuler"),
         ({"beta_schedule": "laplace"}, "laplace"),
         ({"beta_schedule": "linear", "rescale_betas_zero_snr": True}, "no signal"),
-        (
-            {"sigma_data": 0.5, "sigma_max": 80.0, "sigma_min": 0.1, "prediction_type": "sample"},
-            "v",
-        ),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "sample"}, "epsilon or v are"),
+        ({"sigma_data": 0.5, "sigma_max": 80.0, "sigma_min": 0.1}, "scheduler itself"),
+        ({"beta_schedule": "linear", "timestep_type": "continuous"}, "timestep_type='continuous'"),
+        ({"beta_schedule": "linear", "use_flow_sigmas": True}, "flow matching"),
+        ({"beta_schedule": "linear", "timestep_scaling": 10.0}, "consistency model"),
     ],
 )
 def test_unknown_configurations_are_named(config, says):
@@ -275,3 +276,281 @@ def test_bad_input(unet, tmp_path):
         ours.step(images(), 13, images())
     with pytest.raises(ValueError, match="either"):
         ours.set_timesteps()
+
+
+def run_ours(scheduler, model, x, **given):
+    scheduler.set_timesteps(25)
+    for k in scheduler.timesteps:
+        x = scheduler.step(model(x, k.view(1)), k, x, **given).prev_sample
+    return x
+
+
+def correlation(a, b):
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+@pytest.mark.parametrize("of", ["none", "one", "list"])
+def test_two_runs_are_two_draws(of):
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    n = 16
+    fresh = {
+        "none": lambda: None,
+        "one": lambda: torch.Generator().manual_seed(3),
+        "list": lambda: [torch.Generator().manual_seed(k) for k in range(n)],
+    }[of]
+
+    def make():
+        return SdekitScheduler(num_train_timesteps=50, beta_end=0.2, clip_sample=False)
+
+    ours, generator = make(), fresh()
+    model, x = Optimal(ours.chain, "epsilon"), images(n)
+    first, second, third = (run_ours(ours, model, x, generator=generator) for _ in range(3))
+    # 1024 independent pixels: a standard error of 1 / 32. The state at the start is the same one,
+    # of which 0.6 * 0.08 is left in the result, a correlation of 0.002.
+    for a, b in [(first, second), (first, third), (second, third)]:
+        assert abs(correlation(a, b)) < 4 / 32
+    # The same generator made anew gives the same images, whatever the batch.
+    ours, generator = make(), fresh()
+    few = generator[:2] if of == "list" else generator
+    assert torch.equal(run_ours(ours, model, x[:2], generator=few), first[:2])
+    if of != "none":
+        # Whatever was drawn before.
+        assert torch.equal(run_ours(ours, model, x, generator=fresh()), first)
+
+
+def test_a_seed_is_drawn_once_a_run_from_the_generator():
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    ours = SdekitScheduler(num_train_timesteps=50)
+    ours.set_timesteps(5)
+    g = torch.Generator().manual_seed(1)
+    before, seen = g.get_state(), []
+    for k in ours.timesteps:
+        ours.step(images(), k, images(), generator=g)
+        seen.append(g.get_state())
+    assert not torch.equal(before, seen[0])
+    assert all(torch.equal(s, seen[0]) for s in seen)
+    with pytest.raises(ValueError, match="2 generators for 3 images"):
+        ours.step(images(), ours.timesteps[0], images(), generator=[g, g])
+    with pytest.raises(TypeError, match=r"must be a torch.Generator, got int"):
+        ours.step(images(), ours.timesteps[0], images(), generator=5)
+
+
+def test_a_pipeline_draws_other_images_with_each_call(unet):
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    pipeline = diffusers.DDPMPipeline(unet, SdekitScheduler(num_train_timesteps=100))
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw(g):
+        return pipeline(8, generator=g, num_inference_steps=5, output_type="pt").images
+
+    g = torch.Generator().manual_seed(3)
+    first, second = draw(g), draw(g)
+    # 512 pixels, a standard error of 0.044; neighbours share a little by the network.
+    assert abs(correlation(first, second)) < 0.3
+    assert torch.equal(draw(torch.Generator().manual_seed(3)), first)
+
+
+def test_a_ddim_pipeline_with_our_scheduler(unet):
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    theirs = diffusers.DDIMScheduler(num_train_timesteps=100, clip_sample=False)
+    pipeline = diffusers.DDIMPipeline(unet, theirs)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw(**given):
+        g = torch.Generator().manual_seed(3)
+        return pipeline(2, generator=g, num_inference_steps=5, output_type="pt", **given).images
+
+    want = draw()
+    # Their constructor makes a DDIMScheduler of any: ours is put in after it.
+    ours = SdekitScheduler.from_config(theirs.config, predictor="ddim")
+    assert not isinstance(diffusers.DDIMPipeline(unet, ours).scheduler, SdekitScheduler)
+    pipeline.scheduler = ours
+    torch.testing.assert_close(draw(), want, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(draw(use_clipped_model_output=False), want, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"eta=0.5 was asked for.*predictor='ddim', eta=0.5"):
+        draw(eta=0.5)
+    pipeline.scheduler = SdekitScheduler.from_config(theirs.config, predictor="ddim", eta=0.5)
+    assert torch.equal(draw(eta=0.5), draw()) and not torch.equal(draw(), want)
+    pipeline.scheduler = SdekitScheduler(predictor="ddim", clip_sample=True)
+    with pytest.raises(ValueError, match="use_clipped_model_output=False was asked for"):
+        draw(use_clipped_model_output=False)
+
+
+CHAINS = [
+    *("CogVideoXDDIM", "CogVideoXDPM", "DDIM", "DDIMInverse", "DDIMParallel", "DDPM"),
+    *("DDPMParallel", "DEISMultistep", "DPMSolverMultistep", "DPMSolverMultistepInverse"),
+    *("DPMSolverSDE", "DPMSolverSinglestep", "EulerAncestralDiscrete", "EulerDiscrete"),
+    *("HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LMSDiscrete", "PNDM"),
+    *("RePaint", "SASolver", "UnCLIP", "UniPCMultistep"),
+]
+READ = {
+    **dict.fromkeys(CHAINS, "chain"),
+    **dict.fromkeys(["EDMEuler", "EDMDPMSolverMultistep"], "edm"),
+    "ScoreSdeVe": "score_ve",
+}
+
+
+def made_schedulers():
+    """Those of diffusers that can be made without arguments, by name."""
+    import diffusers.schedulers as module
+
+    for name in sorted(n for n in dir(module) if n.endswith("Scheduler")):
+        try:
+            yield name.removesuffix("Scheduler"), getattr(module, name)()
+        except (TypeError, ImportError, AttributeError):
+            continue
+
+
+def test_each_scheduler_of_diffusers_is_read_rightly_or_refused_by_name():
+    seen = set()
+    for name, scheduler in made_schedulers():
+        seen.add(name)
+        if name not in READ:
+            with pytest.raises((ValueError, TypeError), match=f"{name}Scheduler"):
+                from_diffusers(torch.nn.Identity(), scheduler)
+            continue
+        kind = from_diffusers(torch.nn.Identity(), scheduler)[1].kind
+        assert kind.family == READ[name], name
+        if kind.family == "chain":
+            alpha, std = kind.chain.coefficients(torch.arange(1, kind.chain.steps + 1))
+            want = scheduler.alphas_cumprod.double()
+            # Theirs is a float32 product of 1000 factors.
+            torch.testing.assert_close(alpha.square(), want, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(std.square(), 1.0 - want, rtol=1e-3, atol=1e-6)
+    assert seen >= set(READ) and {"CosineDPMSolverMultistep", "CMStochasticIterative"} <= seen
+
+
+@pytest.mark.parametrize("name", ["EDMEuler", "EDMDPMSolverMultistep"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_edm_networks_see_the_inputs_and_times_of_their_scheduler(name, kind):
+    class Net(torch.nn.Module):
+        def forward(self, x, k):
+            return torch.sin(2 * x + k.view(-1, 1, 1, 1).to(x))
+
+    scheduler = getattr(diffusers, f"{name}Scheduler")(prediction_type=kind)
+    scheduler.set_timesteps(15)
+    sigma = scheduler.sigmas[3]
+    x = images() * sigma
+    raw = Net()(scheduler.precondition_inputs(x, sigma), scheduler.timesteps[3].expand(3))
+    want = scheduler.precondition_outputs(x, raw, sigma)
+    score = from_diffusers(Net(), scheduler)[1]
+    torch.testing.assert_close(x + sigma**2 * score(sigma, x), want, rtol=1e-4, atol=1e-3)
+
+
+def test_a_configuration_keeps_its_meaning_or_is_refused():
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    take = SdekitScheduler.from_config
+    for kind, variance in [("fixed_small_log", "fixed_small"), ("fixed_large", "fixed_large")]:
+        ours = take(diffusers.DDPMScheduler(variance_type=kind).config)
+        want = SdekitScheduler(variance=variance)
+        assert all(torch.equal(a, b) for a, b in zip(ours._rows[7], want._rows[7], strict=True))
+    assert not torch.equal(want._rows[7][2], SdekitScheduler()._rows[7][2])
+    for config, says in [
+        (diffusers.DDPMScheduler(variance_type="learned_range").config, "ddpm_learned"),
+        (diffusers.DDPMScheduler(variance_type="learned").config, "variance_type='learned'"),
+        (diffusers.DDPMScheduler(variance_type="fixed_large_log").config, "fixed_large_log"),
+        (diffusers.DDPMScheduler(thresholding=True).config, "thresholding=True"),
+        (diffusers.EDMEulerScheduler().config, "no betas"),
+        (diffusers.LCMScheduler().config, "LCM"),
+        (diffusers.EulerDiscreteScheduler(timestep_type="continuous").config, "continuous"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            take(config)
+    # What the user says counts.
+    learned = diffusers.DDPMScheduler(variance_type="learned_range").config
+    assert take(learned, variance="fixed_small").chain.steps == 1000
+    assert take(learned, predictor="ddim").chain.steps == 1000
+    # Their defaults are not replaced by ours.
+    assert take(diffusers.PNDMScheduler().config).config["set_alpha_to_one"] is False
+    assert float(take(diffusers.HeunDiscreteScheduler().config).chain.betas[0]) == 0.00085
+    moved = take(diffusers.CogVideoXDDIMScheduler().config).chain
+    want = diffusers.CogVideoXDDIMScheduler().alphas_cumprod.double()
+    torch.testing.assert_close((1.0 - moved.betas).cumprod(0), want, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_the_last_step_ends_where_theirs_does(spacing):
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    settings = {"num_train_timesteps": 100, "beta_start": 0.02, "beta_end": 0.1}
+    settings |= {"clip_sample": False, "timestep_spacing": spacing}
+    ends = {}
+    for to_one in (True, False):
+        theirs = diffusers.DDIMScheduler(
+            **settings, set_alpha_to_one=to_one, steps_offset=int(spacing == "leading")
+        )
+        ours = SdekitScheduler.from_config(theirs.config, predictor="ddim")
+        model = Optimal(ours.chain, "epsilon")
+        want = run_theirs(theirs, model, images(), 10)
+        ends[to_one] = run_theirs(ours, model, images(), 10)
+        torch.testing.assert_close(ends[to_one], want, rtol=1e-4, atol=1e-4)
+    assert float((ends[True] - ends[False]).abs().max()) > 1e-3
+
+
+class Learned(torch.nn.Module):
+    """A network of two channels for one: what it predicts, and 2 v - 1."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, k):
+        return torch.cat([self.model(x, k), torch.sin(3.0 * x)], 1)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_a_learned_variance_is_theirs_given_the_same_noise(kind, monkeypatch):
+    import sdekit_kernels
+    from diffusers.schedulers import scheduling_ddpm
+
+    from sdekit.noise import keys
+    from sdekit.sample import ddpm_learned
+
+    settings = {"num_train_timesteps": 50, "beta_end": 0.2, "prediction_type": kind}
+    theirs = diffusers.DDPMScheduler(**settings, clip_sample=False, variance_type="learned_range")
+    count = iter(range(1000))
+    monkeypatch.setattr(
+        scheduling_ddpm,
+        "randn_tensor",
+        lambda shape, **_: sdekit_kernels.normal(
+            tuple(shape), seed=5, stream=keys.PATH, step=next(count)
+        ),
+    )
+    model = Learned(Optimal(sk.DDPM.linear(50, 1e-4, 0.2), kind))
+    want = run_theirs(theirs, model, images(), 25)
+    sde, score = from_diffusers(model, theirs)
+    levels = torch.cat([torch.arange(48, -1, -2) + 1, torch.tensor([0])])
+    times = score.kind.chain.time(levels)
+    t = times[3].float()
+    eps, v = score.eps_and_variance(t, images())
+    torch.testing.assert_close(v, 0.5 + 0.5 * torch.sin(3.0 * images()))
+    torch.testing.assert_close(eps, -sde.std(t) * score(t, images()))
+    got = ddpm_learned(
+        sde, score.eps_and_variance, (3, 1, 8, 8), times=times, x_init=images(), seed=5
+    )
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_variance_that_is_not_learned_is_refused(unet):
+    from sdekit.compat.diffusers import SdekitScheduler
+
+    t = torch.tensor(0.5)
+    score = from_diffusers(unet, diffusers.DDIMScheduler())[1]
+    with pytest.raises(ValueError, match="UNet2DModel has no learned variance: it returns 1 chan"):
+        score.eps_and_variance(t, images())
+    wide = Learned(Optimal(sk.DDPM.linear(1000), "epsilon"))
+    for scheduler in (diffusers.DDPMScheduler(), diffusers.DDPMScheduler(variance_type="learned")):
+        with pytest.raises(ValueError, match=r"its scheduler has variance_type='(fixed|learned)"):
+            from_diffusers(wide, scheduler)[1].eps_and_variance(t, images())
+    with pytest.raises(ValueError, match="no chain"):
+        from_diffusers(wide, diffusers.EDMEulerScheduler())[1].eps_and_variance(t, images())
+    ours, out = SdekitScheduler(), wide(images(), torch.tensor([999]))
+    with pytest.raises(ValueError, match="ddpm_learned"):
+        ours.step(out, 999, images())
+    plain = SdekitScheduler(variance="fixed_small").step(out, 999, images()).prev_sample
+    assert torch.equal(plain, SdekitScheduler().step(out[:, :1], 999, images()).prev_sample)

@@ -84,6 +84,16 @@ def test_a_network_without_a_name_is_refused(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "m", Checkpoint(torch.nn.Linear(2, 2), VP()))
 
 
+def test_a_network_made_for_another_equation_is_refused(tmp_path: Path) -> None:
+    given = make()
+    with pytest.raises(ValueError, match=r"another equation, VP\(.*instead of VE\("):
+        save_checkpoint(tmp_path / "m", Checkpoint(given.net, VE(), given.transform))
+    chain, other = DDPM([0.1, 0.2]), DDPM([0.1, 0.3])
+    with pytest.raises(ValueError, match=r"betas=\[2 numbers\]"):
+        save_checkpoint(tmp_path / "m", Checkpoint(MLP((3,), 4, 1, sde=chain.sde), other.sde, None))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_tools_can_read_the_header(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, make())
@@ -141,7 +151,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
             load_checkpoint(path)
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "missing.safetensors")
-    with pytest.raises(IsADirectoryError):
+    (tmp_path / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"no model was saved in .* yet"):
         load_checkpoint(tmp_path)
 
 

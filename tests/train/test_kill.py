@@ -65,6 +65,8 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
             assert rank["losses"] == pytest.approx(one["losses"], rel=1e-5)
             assert rank["weights"] == pytest.approx(one["weights"], abs=1e-5)
             assert rank == found[loss]["two"][0]
+    # Losses that are read every 5 steps, and saved when the first process' clock says so.
+    assert found["seldom"] == found["dsm"]["two"]
     # Stopped after 7 steps of 12, gone on with from the checkpoint of step 4: the same bits.
     for rank in found["resumed"]:
         assert rank["weights"] == found["dsm"]["two"][0]["weights"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from sdekit.score import MLP
 from sdekit.sde import OU, VE, VP
 from sdekit.train import (
     CheckpointError,
+    Levels,
     TimeSampler,
     TrainReport,
     denoising_score_matching,
@@ -26,6 +30,8 @@ from sdekit.train import (
     train,
 )
 from sdekit.train.budget import Budget
+from sdekit.train.describe import describe
+from sdekit.train.learner import READ_EVERY, Learner
 
 DATA = torch.arange(40).view(10, 4) % 5
 
@@ -96,7 +102,7 @@ def test_the_model_so_far_is_the_averaged_one(tmp_path: Path) -> None:
 
 def test_longer_and_gentler_is_the_same_training(tmp_path: Path) -> None:
     begun(tmp_path)
-    _, report = fit(tmp_path, steps=25, lr=1e-4)
+    _, report = fit(tmp_path, steps=25, lr=1e-4, clip=0.5)
     assert report.steps == 25 and report.resumed_from == 10
 
 
@@ -109,11 +115,11 @@ def test_longer_and_gentler_is_the_same_training(tmp_path: Path) -> None:
         ("transform", {"transform": DataTransform(6)}),
         ("data", {"data": (DATA + 1) % 5}),
         ("loss", {"loss": partial(denoising_score_matching, weighting="likelihood")}),
+        ("loss", {"loss": partial(denoising_score_matching, times=Levels(torch.tensor([0.1])))}),
         ("loss", {"loss": partial(denoising_score_matching, times=TimeSampler(VP(), t_min=0.1))}),
         ("loss", {"loss": "edm"}),
         ("batch", {"batch": 4}),
         ("ema", {"ema": 0.9}),
-        ("clip", {"clip": 1.0}),
         ("precision", {"precision": "bfloat16"}),
         ("seed", {"seed": 3}),
     ],
@@ -206,6 +212,127 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     # Without a folder there is nothing to save: it stops at once.
     with pytest.raises(KeyboardInterrupt):
         fit(on_step=press)
+
+
+def test_losses_that_are_read_seldom_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA: told late, in turn, with the same values; the same bits, resumed or not."""
+    told: list[tuple[int, float]] = []
+    want, each = fit(on_step=lambda done, _, loss: told.append((done, loss)))
+    reads: list[int] = []
+    read = Learner.read
+
+    def counted(self: Learner) -> None:
+        reads.append(len(self._unread))
+        read(self)
+
+    monkeypatch.setitem(READ_EVERY, "cpu", 7)
+    monkeypatch.setattr(Learner, "read", counted)
+    late: list[tuple[int, float]] = []
+    got, report = fit(on_step=lambda done, _, loss: late.append((done, loss)), save_steps=None)
+    assert torch.equal(got, want) and late == told and report.loss == each.loss
+    assert [n for n in reads if n] == [7, 7, 6]
+    # Step 13 is told after step 17.
+    begun(tmp_path, at=13, save_steps=10)
+    assert state(tmp_path)["step"] == 10
+    got, report = fit(tmp_path)
+    assert torch.equal(got, want) and report.resumed_from == 10 and report.loss == each.loss
+
+
+def test_a_divergence_that_is_read_late_is_never_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(READ_EVERY, "cpu", 7)
+    net, step = make(), Learner.step
+
+    def spoilt(self: Learner, each: Tensor, rate: float) -> Any:
+        return step(self, each * (torch.nan if rate and self.average.updates == 8 else 1.0), rate)
+
+    monkeypatch.setattr(Learner, "step", spoilt)
+    with pytest.raises(ArithmeticError, match=r"the loss is nan at step 8: .*of step 5 stays"):
+        fit(tmp_path, net)
+    assert state(tmp_path)["step"] == 5 and state(tmp_path)["loss"]["status"] == "diverged"
+
+
+class Slotted:
+    """A law that hides in a slot."""
+
+    __slots__ = ("__dict__", "_gap")
+
+    def __init__(self, gap: Any, **more: Any) -> None:
+        self._gap = gap
+        vars(self).update(more)
+
+    def loss(self, *_: Any, **__: Any) -> None:
+        """None."""
+
+
+def scaled(gap: float) -> Any:
+    return lambda *_: gap
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Levels(torch.tensor([0.1, 0.5])), Levels(torch.tensor([0.9, 1.0]))),
+        (TimeSampler(VP(), proposal="lognormal"), TimeSampler(VP(), proposal="lognormal", std=1.3)),
+        (Slotted(1), Slotted(2)),
+        (Slotted(1, _deep={"a": [torch.ones(2)]}), Slotted(1, _deep={"a": [torch.zeros(2)]})),
+        (Slotted(torch.ones(2)), Slotted(torch.ones(2).int())),
+        (Slotted(1).loss, Slotted(2).loss),
+        (scaled(0.1), scaled(0.2)),
+        (lambda x: x + 1, lambda x: x + 2),
+        (lambda x, a=1: x, lambda x, a=2: x),
+        (partial(print, 1), partial(print, 2)),
+        (nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)),
+        (torch.float32, torch.float64),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_what_an_object_hides_is_told(one: Any, other: Any) -> None:
+    if isinstance(one, nn.Module):
+        with torch.no_grad():
+            other.weight.copy_(one.weight + 1e-3)
+    first, second = json.dumps(describe(one)), json.dumps(describe(other))
+    assert first != second and json.dumps(describe(one)) == first
+    assert " at 0x" not in first
+    # As an option of a loss, too, and in a copy of the object.
+    assert describe(partial(print, times=one)) != describe(partial(print, times=other))
+    if not isinstance(one, torch.dtype | type(lambda: 0)):
+        assert json.dumps(describe(copy.deepcopy(one))) == first
+
+
+def test_what_is_told_of_an_object_is_the_same_in_every_process() -> None:
+    code = """
+import json
+from functools import partial
+from sdekit.sde import VP
+from sdekit.train import TimeSampler, denoising_score_matching
+from sdekit.train.describe import describe
+
+f = lambda x: x in {'a', 'b', 'c', 'd'} or (lambda y: y)
+law = TimeSampler(VP(), proposal="log_snr")
+print(json.dumps(describe([f, {"u", "v"}, partial(denoising_score_matching, times=law)])))
+"""
+    path = os.pathsep.join(p for p in sys.path if p)
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(runs) == 1 and "denoising_score_matching" in runs.pop()
+
+
+def test_an_object_in_a_circle_comes_to_an_end() -> None:
+    one, other = Slotted(1), Slotted(1)
+    one.self, other.self = one, {"me": other}
+    assert describe(one) != describe(other)
 
 
 def test_an_exploding_loss_leaves_its_status_and_the_last_checkpoint(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from sdekit.data import digits
 from sdekit.likelihood import DataTransform
 from sdekit.score import MLP, Gaussian
-from sdekit.sde import VP
+from sdekit.sde import VE, VP
 from sdekit.train import denoising_score_matching, sliced_score_matching, train
 from sdekit.train import recipe as recipes
 from sdekit.train.budget import learning_rate_factor
+from sdekit.train.parallel import data_parallel
 
 
 def fit(seed: int = 0, steps: int = 20, **options: object) -> tuple[MLP, object]:
@@ -119,6 +121,46 @@ def test_bad_budgets_and_numbers_are_refused() -> None:
         train(net, sde, data[:0], transform, steps=1)
     with pytest.raises(ValueError, match="levels"):
         train(net, sde, data + 7, transform, steps=1)
+
+
+def test_what_cannot_be_trained_is_refused_by_its_own_name() -> None:
+    net, data = MLP((4,), 8, 1, sde=VP()), torch.zeros(6, 4)
+    data[2, 1], data[5, 0] = torch.nan, torch.inf
+    with pytest.raises(ValueError, match=r"infinite numbers in 2 of 6 samples.* is sample 2"):
+        train(net, VP(), data, steps=1)
+    with pytest.raises(ValueError, match="Identity has no parameters"):
+        train(nn.Identity(), VP(), torch.zeros(6, 4), steps=1)
+    for warmup in (1.0, 2.0):
+        with pytest.raises(ValueError, match=f"warmup .* below 1, got {warmup:g}"):
+            train(net, VP(), torch.zeros(6, 4), steps=1, warmup=warmup)
+
+
+def test_a_network_made_for_another_equation_is_refused(tmp_path: Path) -> None:
+    net, other = MLP((4,), 8, 1, sde=VP()), VE("geometric", sigma_min=0.01, sigma_max=20.0)
+    with pytest.raises(ValueError, match=r"another equation, VP\(.*instead of VE\(.*MLP\(\.\.\., "):
+        train(net, other, torch.zeros(6, 4), steps=1, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # An equal one in another object is the same.
+    assert train(net, VP(), torch.zeros(6, 4), steps=1).steps == 1
+
+
+@pytest.mark.parametrize("loss", ["ism", "ssm", partial(sliced_score_matching, reduced=False)])
+def test_what_is_not_compiled_is_refused(loss: object) -> None:
+    with pytest.raises(ValueError, match="differentiates the network twice"):
+        fit(steps=1, loss=loss, compiled=True)
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_processes_talk_by_what_the_network_is_on(
+    device: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", opened.append)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with data_parallel(4, torch.device(device)):
+        assert opened == [kind]
 
 
 def test_a_network_of_another_output_shape_is_refused() -> None:
