@@ -5,7 +5,9 @@ What stands here is what a user may name; ``docs/architecture.md`` says how the 
 
 from __future__ import annotations
 
-from sdekit import bridge, convergence, ode, score
+from typing import TYPE_CHECKING, Any
+
+from sdekit import convergence, ode, score
 from sdekit.fokker_planck import Density, fokker_planck
 from sdekit.likelihood import (
     DataTransform,
@@ -53,6 +55,9 @@ from sdekit.solve import (
 )
 from sdekit.solvers import SOLVERS
 from sdekit.solvers.stability import StabilityWarning
+
+if TYPE_CHECKING:
+    from sdekit import bridge
 
 __all__ = [
     "CIR",
@@ -102,3 +107,12 @@ __all__ = [
     "to_ito",
     "to_stratonovich",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``sdekit.bridge``, loaded when it is first named: it brings the trainer, 0.3 s of imports."""
+    if name == "bridge":
+        import importlib
+
+        return importlib.import_module("sdekit.bridge")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,15 @@ def test_no_room_for_the_first_checkpoint_is_said_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Ctrl-C does what it does in a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
 

@@ -1,0 +1,160 @@
+r"""Trajectories kept between the steps of a regression: their memory, their renewal, their order.
+
+The cache of a half-step has P paths. Those of its r-th filling are paths r P .. (r + 1) P - 1 of
+the half-step, functions of the counters alone, so that a filling can always be made again. Batches
+go through a filling in passes, each in an order of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+import torch
+from sdekit_kernels.checks import check_int_range
+from torch import Tensor
+
+from sdekit.bridge.counters import CACHE_ORDER, stream
+from sdekit.data import permutation
+
+Make = Callable[[int, int], Tensor]
+"""(first, count) -> the states (K, count, D...) of paths first, first + 1, .. of the half-step."""
+
+PIECE: Final = 1 << 26
+"""Bytes of a piece in which a filling is made: beside the cache itself this much is needed, some
+times over. The pieces are the same on every machine: a network's rounding may depend on them."""
+
+
+SHARE: Final = 0.8
+"""Of the free memory, what a cache may take at the most: the rest of the program needs some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """How trajectories are kept.
+
+    paths: how many. memory: bytes that they may take; without ``paths``, what is filled with them.
+    refresh: batches after which they are made anew; None: never in a half-step. device: where they
+    are kept: "cpu" for RAM, "cuda"; None: where the data are. stored: False keeps nothing: each
+    batch's paths are simulated again from their counters when they are needed, which takes no
+    memory and the time of N steps of the whole batch.
+    Raises TypeError or ValueError for numbers out of their range.
+    """
+
+    paths: int | None = 10_000
+    memory: int | None = None
+    refresh: int | None = None
+    device: str | None = None
+    stored: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("paths", "memory", "refresh"):
+            value = getattr(self, name)
+            if value is not None:
+                check_int_range(name, value, 1, 1 << 47)
+        if self.paths is None and self.memory is None:
+            raise ValueError("how large? write paths=..., memory=... (bytes), or both")
+
+    def size(self, states: int, like: Tensor) -> int:
+        """How many paths of so many states, with events like (B, D...), the cache has.
+
+        Raises ValueError if ``paths`` need more than ``memory``, or than there is: it says how much
+        they need, and how many fit.
+        """
+        each = states * math.prod(like.shape[1:]) * like.element_size()
+        device = torch.device(like.device if self.device is None else self.device)
+        room = min(v for v in (self.memory, _available(device)) if v is not None)
+        fits = room // each
+        if self.paths is None:
+            wanted, enough = fits, fits >= 1
+        else:
+            wanted, enough = self.paths, not self.stored or self.paths <= fits
+        if not enough:
+            raise ValueError(
+                f"a cache of {max(wanted, 1)} paths of {states} states of shape "
+                f"{tuple(like.shape[1:])} in {like.dtype} takes {max(wanted, 1) * each} bytes, "
+                f"{room} are free on {device}: {fits} paths fit; write paths={max(fits, 1)}, more "
+                "memory=, or stored=False"
+            )
+        return int(wanted)
+
+
+@final
+class Trajectories:
+    """The paths of one half-step, by batches; ``seconds``: of simulation so far."""
+
+    def __init__(
+        self, cache: Cache, make: Make, states: int, like: Tensor, *, seed: int, half_step: int
+    ) -> None:
+        self.paths = cache.size(states, like)
+        self._cache, self._make, self._states, self._like = cache, make, states, like
+        self._seed, self._stream = seed, stream(half_step, CACHE_ORDER)
+        self._filled, self._pass = -1, -1
+        self._kept = self._order = torch.empty(0)
+        self.seconds = 0.0
+
+    def batch(self, step: int, size: int) -> Tensor:
+        """The states (K, size, D...) of the paths of batch ``step``, 0, 1, ..
+
+        size: ``paths`` at the most.
+        """
+        refresh = self._cache.refresh
+        filling, inside = divmod(step, refresh) if refresh else (0, step)
+        per_pass = self.paths // size
+        turn, place = divmod(inside, per_pass)
+        if not self._cache.stored:
+            # Paths are alike before they are drawn: their own order is as good as any other. The
+            # rows turn with the passes, because a row's number says at which time it is fitted.
+            return self._made(filling * self.paths + place * size, size).roll(turn, 1)
+        self._fill(filling)
+        # Never the same order in two fillings: passes are numbered through.
+        turn += filling * (1 + (refresh or 1) // per_pass)
+        if turn != self._pass:
+            self._order = permutation(self.paths, seed=self._seed, stream=self._stream, step=turn)
+            self._pass = turn
+        rows = self._order[place * size : (place + 1) * size]
+        return self._kept[:, rows.to(self._kept.device)].to(self._like.device)
+
+    def all(self) -> Tensor:
+        """Every path of the first filling, (K, P, D...)."""
+        if not self._cache.stored:
+            return self._made(0, self.paths)
+        self._fill(0)
+        return self._kept
+
+    def _fill(self, filling: int) -> None:
+        if filling == self._filled:
+            return
+        if self._filled < 0:
+            device = self._like.device if self._cache.device is None else self._cache.device
+            shape = (self._states, self.paths, *self._like.shape[1:])
+            self._kept = torch.empty(shape, dtype=self._like.dtype, device=device)
+        each = self._states * math.prod(self._like.shape[1:]) * self._like.element_size()
+        piece = max(1, PIECE // each)
+        for first in range(0, self.paths, piece):
+            count = min(piece, self.paths - first)
+            made = self._made(filling * self.paths + first, count)
+            self._kept[:, first : first + count] = made.to(self._kept.device)
+        self._filled = filling
+
+    def _made(self, first: int, count: int) -> Tensor:
+        start = time.perf_counter()
+        made = self._make(first, count)
+        self.seconds += time.perf_counter() - start
+        return made
+
+
+def _available(device: torch.device) -> int | None:
+    """Bytes that a cache may take of what is free on a device; None where nobody knows."""
+    if device.type == "cuda":
+        return int(SHARE * torch.cuda.mem_get_info(device)[0])
+    try:
+        # What is free counts no file cache, which makes room when asked: 10 GB may look like none.
+        text = Path("/proc/meminfo").read_text()
+        return int(SHARE * 1024 * int(text.split("MemAvailable:")[1].split()[0]))
+    except (OSError, IndexError, ValueError):
+        return None

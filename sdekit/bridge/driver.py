@@ -1,0 +1,245 @@
+"""What every fit of a bridge has: two ends, a grid, drifts, half-steps one after the other."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import torch
+from sdekit_kernels.checks import check_choice, check_int_range
+from torch import Tensor, nn
+
+from sdekit.bridge import counters
+from sdekit.bridge.cache import Cache, Trajectories
+from sdekit.bridge.closed_form.reference import make_reference
+from sdekit.bridge.drifts import MATCHINGS, Drift, NetworkDrift
+from sdekit.bridge.ends import two_ends
+from sdekit.bridge.grid import Direction, time_grid
+from sdekit.bridge.monitor import measure, warn_if_worse
+from sdekit.bridge.nets import MakeNet, Networks
+from sdekit.bridge.problems import Problem
+from sdekit.bridge.progress import shown
+from sdekit.bridge.regression import REGRESSIONS, Adam, LeastSquares, OnStep, Regression
+from sdekit.bridge.state import BridgeState, Measures
+from sdekit.bridge.trajectories import Noise
+from sdekit.bridge.transport import Transport
+from sdekit.likelihood import Flow, Likelihood
+from sdekit.sde import AffineSDE, Brownian
+
+STEPS: Final = 20
+
+Callback = Callable[[BridgeState], Any]
+
+
+class Driver(ABC):
+    """The base of ``DSB``, ``DSBM`` and their relatives: see there.
+
+    Args of all of them:
+        source, target: data (N, D...), floating point, or laws with sample(n, seed=...,
+            first_sample=...) -> (n, D...). At time 0, and at the reference's T.
+        reference: an ``AffineSDE`` with noise in every component; Brownian motion on [0, 1] by
+            default.
+        steps: N of the grid, 20 by default. gammas, ratio: the lengths of its steps, see
+            ``time_grid``.
+        regression: ``Adam(...)`` for networks, ``LeastSquares()`` for affine drifts.
+        nets: (forward, backward) networks (t, x) -> x's shape, or one network for both, (t, x) ->
+            (B, 2, D...), where the algorithm takes one; they are trained where they are. make_net:
+            makes the network of a direction. Neither: ``DriftMLP``. The same network goes on in the
+            next half-step of its direction; fresh=True makes a new one each time.
+        cache: ``Cache(...)``, how trajectories are kept.
+        half_steps: how many ``fit`` and ``iterate`` do, below 2^13.
+        measure: how many paths measure the bridge after each half-step; 0 for none.
+        seed: of everything that is random: see ``sdekit.bridge.counters``.
+        dtype: of the draws, where both ends are laws.
+        backend, fuse: of simulations, as for ``sk.solve``.
+    """
+
+    takes_one_net = False
+    noise: Noise = "shared"
+
+    def __init__(
+        self,
+        source: Any,
+        target: Any,
+        *,
+        reference: AffineSDE | None = None,
+        steps: int | None = None,
+        gammas: str | Tensor = "constant",
+        ratio: float = 10.0,
+        regression: Regression | None = None,
+        nets: Sequence[nn.Module] | nn.Module | None = None,
+        make_net: MakeNet | None = None,
+        fresh: bool = False,
+        matching: str = "drift",
+        cache: Cache | None = None,
+        half_steps: int = 20,
+        measure: int = 1_000,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
+        fuse: bool | None = None,
+    ) -> None:
+        ends = two_ends(source, target, (counters.SOURCE_ORDER, counters.TARGET_ORDER), dtype)
+        event = tuple(ends[0].like.shape[1:])
+        self.reference = Brownian(1.0) if reference is None else reference
+        made = make_reference(None, self.reference, math.prod(event))
+        if steps is None and isinstance(gammas, str):
+            steps = STEPS
+        self.grid = time_grid(steps, made.T, gammas=gammas, ratio=ratio)
+        self.regression = Adam() if regression is None else regression
+        if not isinstance(self.regression, REGRESSIONS):
+            raise TypeError(f"regression must be Adam(...) or LeastSquares(), got {regression!r}")
+        self.matching = check_choice("matching", matching, MATCHINGS)
+        self.cache = Cache() if cache is None else cache
+        self.half_steps = check_int_range("half_steps", half_steps, 1, counters.HALF_STEPS)
+        self._paths = check_int_range("measure", measure, 0, 1 << 31)
+        if 0 < self._paths < 4:
+            raise ValueError(f"measure={measure} paths are too few: 4 or more, or 0 for none")
+        self.seed = check_int_range("seed", seed, 0, 1 << 64)
+        self.transport = Transport(
+            self.grid, self.reference, ends, noise=self.noise, backend=backend, fuse=fuse
+        )
+        self.half_step = 0
+        self.states: list[BridgeState] = []
+        self.networks = Networks(
+            nets,
+            make_net,
+            bool(fresh),
+            takes_one=self.takes_one_net,
+            like=ends[0].like,
+            T=made.T,
+            seed=self.seed,
+        )
+        if self.one_net and self.matching == "mean":
+            raise ValueError('one network for both drifts gives drifts: write matching="drift"')
+
+    # -- what an algorithm says --------------------------------------------------------------------
+
+    @abstractmethod
+    def direction(self, half_step: int) -> Direction:
+        """The direction that half-step 1, 2, .. fits."""
+
+    @abstractmethod
+    def problem(self, half_step: int) -> Problem:
+        """What the regression of this half-step is asked."""
+
+    # -- the fit -----------------------------------------------------------------------------------
+
+    def iterate(self) -> Iterator[BridgeState]:
+        """Do the half-steps that are left, and yield the state after each.
+
+        Between two of them everything may be looked at, and changed: ``regression``, ``cache``.
+        """
+        while self.half_step < self.half_steps:
+            yield self.advance()
+
+    def fit(
+        self, *, progress: bool = False, callbacks: Iterable[Callback] = ()
+    ) -> list[BridgeState]:
+        """All half-steps that are left; the states of all so far.
+
+        progress: show a bar. callbacks: called with each state.
+        Raises ArithmeticError where a regression or a simulation leaves the finite numbers.
+        """
+        calls = list(callbacks)
+        with shown(progress, self.half_steps) as bar:
+            while self.half_step < self.half_steps:
+                state = self.advance(bar)
+                for call in calls:
+                    call(state)
+        return self.states
+
+    def advance(self, on_step: OnStep | None = None) -> BridgeState:
+        """One half-step. on_step: called with (steps done, fraction, loss) in the regression."""
+        n, start = self.half_step + 1, time.perf_counter()
+        way = self.direction(n)
+        problem, last = self.problem(n), self._last(way)
+        losses = self._regress(problem, way, n, on_step)
+        fitted = time.perf_counter()
+        before = self.states[-1].measures if self.states else Measures()
+        after = before
+        if self._paths:
+            after = measure(self.transport, way, last, before, paths=self._paths, seed=self.seed)
+        seconds = {
+            "simulation": problem.seconds,
+            "regression": fitted - start - problem.seconds,
+            "measures": time.perf_counter() - fitted,
+        }
+        self.half_step = n
+        self.states.append(BridgeState(n, way, tuple(losses), after, seconds))
+        warn_if_worse(n, way, before, after)
+        return self.states[-1]
+
+    # -- the use -----------------------------------------------------------------------------------
+
+    def sample(self, x: Any, **options: Any) -> Tensor:
+        """``Transport.sample``: x, or how many to draw; direction=, method="sde" or "flow"."""
+        return self.transport.sample(x, **options)
+
+    def flow(self, prior: Any = None, *, at: str = "target") -> Flow:
+        """``Transport.flow``: the probability flow of the learned bridge as an ``sk.Flow``."""
+        return self.transport.flow(prior, at=at)
+
+    def log_likelihood(
+        self, x: Tensor, *, prior: Any = None, at: str = "target", **options: Any
+    ) -> Likelihood:
+        """``Transport.log_likelihood``: log p(x) in nats of the learned bridge at an end."""
+        return self.transport.log_likelihood(x, prior=prior, at=at, **options)
+
+    # -- what they are made of ---------------------------------------------------------------------
+
+    def trajectories(
+        self, half_step: int, motion: Direction, drift: Drift, *, ends: bool
+    ) -> Trajectories:
+        """The cache of a half-step: paths of ``drift`` from the end at which ``motion`` starts."""
+        end, seed = self.transport.end(motion), self.seed
+
+        def make(first: int, count: int) -> Tensor:
+            starts, number = (
+                end.draw(seed, half_step, first, count),
+                counters.path_number(half_step, first),
+            )
+            return self.transport.simulate(
+                starts, motion, seed=seed, first_sample=number, ends=ends, drift=drift
+            )
+
+        states = 2 if ends else self.grid.N + 1
+        return Trajectories(self.cache, make, states, end.like, seed=seed, half_step=half_step)
+
+    @property
+    def points(self) -> int:
+        """How many points least squares see where no path is simulated."""
+        return 10_000 if self.cache.paths is None else self.cache.paths
+
+    @property
+    def one_net(self) -> bool:
+        """Whether one network has both drifts."""
+        return self.networks.one is not None
+
+    def _last(self, way: Direction) -> Drift | None:
+        """A copy of the drift of a direction, as it is before it is fitted, for the measures."""
+        last = self.transport.forward if way == "forward" else self.transport.backward
+        return copy.deepcopy(last) if self._paths else None
+
+    def _regress(
+        self, problem: Problem, way: Direction, n: int, on_step: OnStep | None
+    ) -> list[float]:
+        if isinstance(self.regression, LeastSquares):
+            if self.one_net:
+                raise TypeError("LeastSquares() fits no network: leave nets away, or write Adam()")
+            drift, losses = self.regression.fit(problem, self.grid, way)
+            self.transport.set_drift(way, drift)
+            return losses
+        net = self.networks.of(way, n)
+        rows: dict[Direction, int | None] = {way: None}
+        if self.one_net:
+            rows = {"forward": 0, "backward": 1}
+        fitted = {d: NetworkDrift(net, self.grid, d, self.matching, row) for d, row in rows.items()}
+        losses = self.regression.fit(problem, fitted[way], on_step)
+        for d, found in fitted.items():
+            self.transport.set_drift(d, found)
+        return losses

@@ -1,0 +1,125 @@
+r"""Bridge matching and flow matching: a drift given both ends, averaged by a regression.
+
+    L = E |v(t, X_t) - v(t, X_t | X_0, X_T)|^2,
+
+with (X_0, X_T) from a coupling and X_t on the reference's bridge between them: the Markovian
+projection of that mixture of bridges (Shi et al. 2023, arXiv 2303.16852, proposition 2). Without
+noise, X_t = X_0 + (X_T - X_0) t / T and v = (X_T - X_0) / T: flow matching (Lipman et al. 2022,
+arXiv 2210.02747; Liu et al. 2022).
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import sdekit_kernels
+import torch
+from torch import Tensor
+
+from sdekit.bridge.counters import TIME, stream
+from sdekit.bridge.grid import Direction, TimeGrid
+from sdekit.bridge.interpolation import Interpolation
+from sdekit.bridge.points import Points
+from sdekit.bridge.problems import Examples, Problem, as_times, time_numbers
+from sdekit.sde import AffineSDE, expand
+
+
+class _Matching(Problem):
+    """What both have: pairs of ends, and the times at which they are looked at."""
+
+    def __init__(self, pairs: Points, times: Tensor, uniform: bool) -> None:
+        self.pairs, self.times, self.uniform = pairs, times, uniform
+
+    @property
+    def seconds(self) -> float:
+        """Of simulation so far."""
+        return self.pairs.seconds
+
+    @property
+    def most(self) -> int:
+        """The largest batch that the pairs give."""
+        return self.pairs.most
+
+    def random_times(self, step: int, like: Tensor) -> Tensor:
+        """One time a row: the grid's in turn; uniform: stratified between first and last."""
+        n = len(like)
+        if not self.uniform:
+            j = time_numbers(len(self.times), n, step, like.device)
+            return as_times(self.times, like)[j]
+        which = stream(self.pairs.half_step, TIME)
+        z = sdekit_kernels.normal(
+            (n,), seed=self.pairs.seed, stream=which, step=step, dtype=torch.float64
+        )
+        u = 0.5 * torch.erfc(-z / 2.0**0.5)
+        way = (torch.arange(n, dtype=torch.float64) + u) / n
+        low, high = float(self.times.min()), float(self.times.max())
+        return as_times(low + (high - low) * way, like)
+
+
+@final
+class BridgeProblem(_Matching):
+    """The drifts of the reference's bridges; two directions: both at once, for one network.
+
+    uniform: times uniform over [first, last] of those that are asked, instead of these themselves.
+    """
+
+    def __init__(
+        self,
+        pairs: Points,
+        grid: TimeGrid,
+        reference: AffineSDE,
+        directions: tuple[Direction, ...],
+        *,
+        uniform: bool = False,
+    ) -> None:
+        times = grid.asked(directions[0]) if len(directions) == 1 else grid.times
+        super().__init__(pairs, times, uniform)
+        self.reference, self.directions = reference, directions
+
+    @torch.no_grad()
+    def batch(self, step: int, size: int) -> Examples:
+        """Some pairs, each at one time."""
+        x0, x1 = self.pairs.batch(step, size)
+        return self._examples(self.random_times(step, x0), x0, x1, step)
+
+    @torch.no_grad()
+    def at(self, j: int) -> Examples:
+        """All pairs at the j-th time."""
+        x0, x1 = self.pairs.all()
+        return self._examples(as_times(self.times, x0)[j], x0, x1, j)
+
+    def _examples(self, t: Tensor, x0: Tensor, x1: Tensor, step: int) -> Examples:
+        between = Interpolation(self.reference, t, x0, x1)
+        x = between.point(self.pairs.normal(x0, step))
+        if len(self.directions) == 1:
+            return Examples(t, x, between.drift(self.directions[0], x))
+        # Of v_f there is none at T, of v_b none at 0.
+        both = (t < self.times[-1].to(t), t > self.times[0].to(t))
+        seen = torch.stack([expand(known.to(x.dtype), x) for known in both], 1)
+        drifts = torch.stack([between.drift(d, x) for d in ("forward", "backward")], 1)
+        return Examples(t, x, torch.where(seen > 0, drifts, 0.0), seen)
+
+
+@final
+class FlowProblem(_Matching):
+    """Straight lines between the ends, by their constant velocity."""
+
+    def __init__(self, pairs: Points, grid: TimeGrid, *, uniform: bool = True) -> None:
+        super().__init__(pairs, grid.times if uniform else grid.asked("forward"), uniform)
+        self._T = grid.T
+
+    @torch.no_grad()
+    def batch(self, step: int, size: int) -> Examples:
+        """Some pairs, each at one time."""
+        x0, x1 = self.pairs.batch(step, size)
+        return self._examples(self.random_times(step, x0), x0, x1)
+
+    @torch.no_grad()
+    def at(self, j: int) -> Examples:
+        """All pairs at the j-th time."""
+        x0, x1 = self.pairs.all()
+        return self._examples(as_times(self.times, x0)[j], x0, x1)
+
+    def _examples(self, t: Tensor, x0: Tensor, x1: Tensor) -> Examples:
+        velocity = (x1 - x0) / self._T
+        return Examples(t, x0 + expand(t, x0) * velocity, velocity)

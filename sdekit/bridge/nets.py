@@ -1,0 +1,68 @@
+"""The networks of a fit: one for each direction, or one for both; warm or fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from sdekit.bridge.grid import Direction
+from sdekit.bridge.network import DriftMLP
+
+MakeNet = Callable[[Direction], nn.Module]
+
+
+@final
+class Networks:
+    """Which network a half-step fits: that of the last one of its direction, or a new one.
+
+    nets, make_net, fresh: as for ``Driver``. like: (0, D...), of the events. takes_one: whether one
+    network of both drifts is taken. Raises TypeError for nets that do not fit.
+    """
+
+    def __init__(
+        self,
+        nets: Any,
+        make_net: MakeNet | None,
+        fresh: bool,
+        *,
+        takes_one: bool,
+        like: Tensor,
+        T: float,
+        seed: int,
+    ) -> None:
+        if nets is not None and (make_net is not None or fresh):
+            raise TypeError("give nets, or make_net (which fresh=True needs), not both")
+        self._make, self._fresh, self._like, self._T, self._seed = make_net, fresh, like, T, seed
+        self.one: nn.Module | None = None
+        self._own: dict[Direction, nn.Module] = {}
+        if isinstance(nets, nn.Module):
+            if not takes_one:
+                raise TypeError("this algorithm needs two networks: nets=(forward, backward)")
+            self.one = nets
+        elif nets is not None:
+            pair = list(nets)
+            if len(pair) != 2 or not all(isinstance(net, nn.Module) for net in pair):
+                raise TypeError("nets must be (forward, backward), two torch modules")
+            if pair[0] is pair[1]:
+                raise TypeError("nets are one and the same network: it would forget one direction")
+            self._own = {"forward": pair[0], "backward": pair[1]}
+
+    def of(self, way: Direction, half_step: int) -> nn.Module:
+        """The network that this half-step fits."""
+        if self.one is not None:
+            return self.one
+        if way not in self._own or self._fresh:
+            self._own[way] = self._new(way, half_step)
+        return self._own[way]
+
+    def _new(self, way: Direction, half_step: int) -> nn.Module:
+        if self._make is not None:
+            return self._make(way)
+        # Directions, and half-steps that begin anew, have initial weights of their own.
+        seed = (self._seed + half_step * 0x9E3779B97F4A7C15) % (1 << 64)
+        like = self._like
+        return DriftMLP(
+            tuple(like.shape[1:]), T=self._T, seed=seed, dtype=like.dtype, device=like.device
+        )

@@ -1,0 +1,94 @@
+"""A small network for a drift: (t, x) -> x's shape, or two drifts at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, final
+
+import sdekit_kernels
+import torch
+from sdekit_kernels.checks import check_int_range, check_positive
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from sdekit.noise import keys
+from sdekit.sde import as_time
+
+
+@final
+class DriftMLP(nn.Module):
+    r"""F(x / scale, sines and cosines of 2^k \pi t / T, t / T): layers of SiLU, zero at first.
+
+    event_shape: D... drifts: 1, or 2 for a network of both directions, whose output is (B, 2,
+    D...). T: the last time. scale: the size of x. seed: of the initial weights, normals of variance
+    1 / inputs from the library's own noise; the last layer is zero, so that the first drift is.
+    Raises TypeError or ValueError for sizes that are no positive integers.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        width: int = 128,
+        depth: int = 3,
+        *,
+        T: float = 1.0,
+        scale: float = 1.0,
+        features: int = 5,
+        drifts: int = 1,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.event_shape = tuple(check_int_range("event_shape", d, 1, 1 << 31) for d in event_shape)
+        width = check_int_range("width", width, 1, 1 << 20)
+        depth = check_int_range("depth", depth, 1, 1 << 10)
+        self.drifts = check_int_range("drifts", drifts, 1, 3)
+        self.T, self.scale = check_positive("T", T), check_positive("scale", scale)
+        like: dict[str, Any] = {"dtype": dtype, "device": device}
+        spectrum = math.pi * 2.0 ** torch.arange(features, **like)
+        self.register_buffer("frequencies", spectrum, persistent=False)
+        d = math.prod(self.event_shape)
+        sizes = [d + 2 * features + 1, *[width] * depth, d * self.drifts]
+        self.layers = nn.ModuleList(_linear(n, m, like) for n, m in itertools.pairwise(sizes))
+        self._initialize(check_int_range("seed", seed, 0, 1 << 64))
+
+    @torch.no_grad()
+    def _initialize(self, seed: int) -> None:
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Linear)
+            layer.bias.zero_()
+            z = sdekit_kernels.normal(
+                tuple(layer.weight.shape),
+                seed=seed,
+                stream=keys.INIT + i,
+                dtype=layer.weight.dtype,
+                device=layer.weight.device,
+            )
+            size = 0.0 if i + 1 == len(self.layers) else 1.0 / math.sqrt(layer.in_features)
+            layer.weight.copy_(size * z)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        """(B, D...) for x (B, D...), or (B, 2, D...); t is 0-d or (B,)."""
+        if tuple(x.shape[1:]) != self.event_shape:
+            raise ValueError(
+                f"this network is for events of shape {self.event_shape}, x has {tuple(x.shape)}"
+            )
+        way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1).expand(len(x), 1)
+        phase = way * self.get_buffer("frequencies")
+        h = torch.cat([x.flatten(1) / self.scale, way, phase.sin(), phase.cos()], 1)
+        layers: list[Any] = list(self.layers)
+        *hidden, last = layers
+        for layer in hidden:
+            h = nn.functional.silu(layer(h))
+        out: Tensor = last(h)
+        return out.view(-1, *([2] if self.drifts == 2 else []), *self.event_shape)
+
+
+def _linear(inputs: int, outputs: int, like: dict[str, Any]) -> nn.Linear:
+    """A linear layer whose weights are not drawn: torch's own draws are no part of the seed."""
+    build: Any = skip_init
+    layer: nn.Linear = build(nn.Linear, inputs, outputs, **like)
+    return layer

@@ -1,0 +1,163 @@
+r"""What a half-step asks of its regression: a state and the drift that it should have there.
+
+    L = E_j E |v(s_j, x) - target|^2        (times \gamma_j^2 where the mean of a step is fitted)
+
+over the times s_j at which the drift will be asked (``TimeGrid.asked``), drifts along their motion.
+A network sees random times, stratified over a batch; least squares see all paths at one time after
+the other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, final
+
+import torch
+from sdekit_kernels.dispatch import compute_dtype
+from torch import Tensor
+
+from sdekit.bridge.cache import Trajectories
+from sdekit.bridge.drifts import Drift
+from sdekit.bridge.grid import Direction, TimeGrid, opposite
+from sdekit.bridge.points import Points
+from sdekit.sde import AffineSDE, expand
+
+
+class Examples(NamedTuple):
+    """Times (B,) or 0-d, states (B, D...) and what v should be there, (B, D...) or (B, 2, D...).
+
+    seen: (B, 2, 1...), 1 where a target of two is meant and 0 where there is none; or None.
+    """
+
+    t: Tensor
+    x: Tensor
+    target: Tensor
+    seen: Tensor | None = None
+
+
+class Problem(ABC):
+    """The regression of one half-step."""
+
+    @abstractmethod
+    def batch(self, step: int, size: int) -> Examples:
+        """The examples of one step of a regression, a function of the step alone."""
+
+    @abstractmethod
+    def at(self, j: int) -> Examples:
+        """All examples of the j-th asked time, in order of motion; ``t`` may be 0-d."""
+
+    @property
+    def seconds(self) -> float:
+        """Of simulation so far."""
+        return 0.0
+
+    @property
+    def most(self) -> int:
+        """The largest batch."""
+        return 1 << 31
+
+
+def time_numbers(count: int, size: int, step: int, device: torch.device) -> Tensor:
+    """Numbers 0 .. count - 1 of times for a batch, each as often as the others, (size,) int64.
+
+    The step turns them round; the rows of a batch are in random order already.
+    """
+    return (torch.arange(size, device=device) + step * size) % count
+
+
+def as_times(times: Tensor, like: Tensor) -> Tensor:
+    """Times in the type in which ``sk.solve`` gives them to a drift at states like ``like``."""
+    return times.to(device=like.device, dtype=compute_dtype(like.dtype))
+
+
+@final
+class PathProblem(Problem):
+    r"""Reverse a chain: iterative proportional fitting's half-step.
+
+    With u' = u + \gamma v(s, u) + noise a step of the fixed chain, the other direction, asked at
+    u' and its time s', should move by
+
+        v'(s', u') = (u - u') / \gamma + v(s, u) - v(s, u'),
+
+    the mean matching of De Bortoli et al. 2021 (arXiv 2106.01357, proposition 3 and eq. 12): of
+    maps F(x) = x + \gamma v(s, x) the target u' + F(u) - F(u'). Drift matching has the same target,
+    and weighs the steps alike instead of by \gamma^2.
+    """
+
+    def __init__(
+        self, cache: Trajectories, grid: TimeGrid, fixed: Drift, direction: Direction
+    ) -> None:
+        self.cache, self.fixed, n = cache, fixed, grid.N
+        motion = opposite(direction)
+        # Step i of the fixed chain, in its order of motion, is step N - 1 - i of the fitted one.
+        self._left = grid.asked(motion)
+        self._arrived = grid.asked(direction).flip(0)
+        self._lengths, self._n = grid.lengths(motion), n
+
+    @property
+    def seconds(self) -> float:
+        """Of simulation so far."""
+        return self.cache.seconds
+
+    @property
+    def most(self) -> int:
+        """The paths of the cache."""
+        return self.cache.paths
+
+    @torch.no_grad()
+    def batch(self, step: int, size: int) -> Examples:
+        """Each path at one of its steps."""
+        paths = self.cache.batch(step, size)
+        i = time_numbers(self._n, size, step, paths.device)
+        rows = torch.arange(size, device=paths.device)
+        return self._reverse(paths[i, rows], paths[i + 1, rows], i)
+
+    @torch.no_grad()
+    def at(self, j: int) -> Examples:
+        """The step of all paths that ends where the fitted direction's step j begins."""
+        paths, i = self.cache.all(), self._n - 1 - j
+        return self._reverse(paths[i], paths[i + 1], torch.tensor(i, device=paths.device))
+
+    def _reverse(self, u: Tensor, after: Tensor, i: Tensor) -> Examples:
+        left, arrived, length = (
+            as_times(v, u)[i] for v in (self._left, self._arrived, self._lengths)
+        )
+        asked = torch.cat([left, left]) if left.ndim else left
+        moved = self.fixed(asked, torch.cat([u, after]))
+        here, there = moved.split(len(u))
+        return Examples(arrived, after, (u - after) / expand(length, u) + here - there)
+
+
+@final
+class ScoreProblem(Problem):
+    r"""Reverse the reference itself, from its closed marginals: no path is simulated.
+
+        v'(t, x_t) = -f(t, x_t) - g(t)^2 (x_t - mean) / std^2,   x_t ~ N(mean, std^2) given x_0,
+
+    denoising score matching (Vincent 2011), whose minimum is -f + g^2 \nabla log p_t: the first
+    half-step of De Bortoli et al. 2021, up to the O(\gamma) of Euler's steps.
+    """
+
+    def __init__(self, points: Points, grid: TimeGrid, reference: AffineSDE) -> None:
+        self.points, self.reference = points, reference
+        self._times, self._n = grid.asked("backward"), grid.N
+
+    @torch.no_grad()
+    def batch(self, step: int, size: int) -> Examples:
+        """Fresh points, each at one of the grid's times."""
+        (x0,) = self.points.batch(step, size)
+        return self._denoise(x0, time_numbers(self._n, size, step, x0.device), step)
+
+    @torch.no_grad()
+    def at(self, j: int) -> Examples:
+        """All points at the j-th time."""
+        (x0,) = self.points.all()
+        return self._denoise(x0, torch.tensor(j, device=x0.device), j)
+
+    def _denoise(self, x0: Tensor, j: Tensor, step: int) -> Examples:
+        t = as_times(self._times, x0)[j]
+        law = self.reference.marginal(t, x0)
+        z = self.points.normal(x0, step)
+        x = law.mean + law.std * z
+        pull = self.reference.diffusion(t, x).square() * z / law.std
+        return Examples(t, x, -self.reference.drift(t, x) - pull)

@@ -1,0 +1,131 @@
+r"""How a half-step's drift is fitted: in closed form by least squares, or a network by Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from sdekit_kernels.checks import check_int_range, check_positive
+from torch import Tensor
+
+from sdekit.bridge.drifts import AffineDrift, NetworkDrift
+from sdekit.bridge.grid import Direction, TimeGrid
+from sdekit.bridge.problems import Examples, Problem
+from sdekit.sde import expand
+from sdekit.train.budget import Budget, learning_rate_factor
+from sdekit.train.learner import Learner
+from sdekit.train.parallel import data_parallel
+
+OnStep = Callable[[int, float, float], None]
+"""(steps done, fraction of the way, loss)."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LeastSquares:
+    r"""v(s_j, x) = A_j x + c_j, each time for itself, over all paths of the cache.
+
+        (A, c) = argmin \sum_i |A x_i + c - target_i|^2 + ridge |A|^2 per path
+
+    in float64, by the normal equations of centred states: a perfect regression for Gaussian ends,
+    up to the sampling error of the paths. ``loss``: the mean of what is left, over the times.
+    Raises ValueError for a ridge below zero.
+    """
+
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive("ridge", self.ridge, allow_zero=True)
+
+    def fit(
+        self, problem: Problem, grid: TimeGrid, direction: Direction
+    ) -> tuple[AffineDrift, list[float]]:
+        """The drift of this direction, and the losses of its times in order of motion."""
+        fitted = [self._one(problem.at(j)) for j in range(grid.N)]
+        matrices = torch.stack([A for A, _, _ in fitted])
+        shifts = torch.stack([c for _, c, _ in fitted])
+        return AffineDrift(matrices, shifts, grid, direction), [left for _, _, left in fitted]
+
+    def _one(self, examples: Examples) -> tuple[Tensor, Tensor, float]:
+        x, y = examples.x.flatten(1).double(), examples.target.flatten(1).double()
+        mean_x, mean_y = x.mean(0), y.mean(0)
+        x, y = x - mean_x, y - mean_y
+        gram = x.mT @ x / len(x)
+        gram.diagonal().add_(self.ridge)
+        # The pseudo-inverse: a component that does not vary has no slope.
+        A = (torch.linalg.pinv(gram, hermitian=True) @ (x.mT @ y / len(x))).mT
+        return A, mean_y - A @ mean_x, float((y - x @ A.mT).square().mean())
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """A network by Adam on mean squares: ``sdekit.train``'s learner, for ``steps`` a half-step.
+
+    The learning rate rises on a line over the first ``warmup`` of the steps to ``lr`` and falls to
+    0 on a cosine, anew in each half-step. ema, clip, precision, compiled: as for
+    ``sdekit.train.train``; a half-step ends with the averaged weights in its network.
+    Raises TypeError or ValueError for numbers out of their range.
+    """
+
+    steps: int = 2_000
+    batch: int = 512
+    lr: float = 1e-3
+    warmup: float = 0.03
+    ema: float = 0.999
+    clip: float | None = 1.0
+    precision: str = "full"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        check_int_range("steps", self.steps, 1, 1 << 31)
+        check_int_range("batch", self.batch, 1, 1 << 31)
+        check_positive("lr", self.lr)
+        check_positive("warmup", self.warmup, allow_zero=True)
+
+    def fit(
+        self, problem: Problem, drift: NetworkDrift, on_step: OnStep | None = None
+    ) -> list[float]:
+        """Fit the network of ``drift``, both rows of it where it has two; the loss of each step.
+
+        Raises ArithmeticError, with step and learning rate, for a loss that is not finite or has
+        exploded; the network then has the weights of that step.
+        """
+        batch, budget, net = min(self.batch, problem.most), Budget(self.steps, None), drift.net
+        with data_parallel(batch) as ranks:
+            learner = Learner(
+                net, ranks, lr=self.lr, ema=self.ema, clip=self.clip, precision=self.precision
+            )
+            score = learner.score(self.compiled)
+            budget.start()
+            net.train()
+            while budget.way < 1.0:
+                each = _squares(score, problem.batch(budget.done, batch), drift)
+                learner.step(each, self.lr * learning_rate_factor(budget.way, self.warmup))
+                budget.done += 1
+                budget.move(0.0)
+                if on_step is not None:
+                    on_step(budget.done, budget.way, learner.losses[-1])
+            learner.check_finite()
+        learner.average.copy_to_module()
+        net.eval()
+        return learner.losses
+
+
+def _squares(
+    net: Callable[[Tensor, Tensor], Tensor], examples: Examples, drift: NetworkDrift
+) -> Tensor:
+    """Each row's mean square of output less target, both in the network's unit: (B,)."""
+    t, x, target, seen = examples
+    unit = drift.unit(t).to(x.dtype)
+    left = net(t, x) - expand(unit, target) * target
+    if seen is not None:
+        left = left * seen
+    return left.flatten(1).square().mean(1)
+
+
+Regression = LeastSquares | Adam
+
+REGRESSIONS: Final = (LeastSquares, Adam)
