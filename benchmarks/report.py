@@ -2,8 +2,9 @@
 
     python -m benchmarks.report benchmark.json FOLDER
 
-Ordered by script and case, sdekit first, so that two reports can be compared line by line. Curves
-of error against work come last; ``benchmarks.precision.picture`` and
+Ordered by script and case, sdekit first, so that two reports can be compared line by line. What an
+earlier report of the same machine says of other scripts is kept, with its date. Curves of error
+against work come last; ``benchmarks.precision.picture`` and
 ``benchmarks.likelihood.picture`` draw them from the JSON.
 """
 
@@ -135,6 +136,9 @@ def markdown(about: dict[str, Any], table: list[dict[str, Any]]) -> str:
         if name != script:
             script = name
             lines += ["", f"## {QUESTIONS.get(name, name)}"]
+            dates = {row.get("date") for row in table if row["script"] == name} - {None}
+            if dates and dates != {about["date"]}:
+                lines += ["", f"Measured on {', '.join(sorted(dates))}."]
         lines += ["", f"**{group}**", ""]
         own = list(members)
         lines += _sweep(own) if "at" in own[0] else [*_header(own), *map(_line, own)]
@@ -243,8 +247,10 @@ def write(source: Path, folder: Path) -> Path:
     about, table = machine(data), rows(data)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{file_name(about)}.md"
-    curves = data.get("precision", [])
-    likelihoods = data.get("likelihood", [])
+    kept = _kept(target.with_suffix(".json"), table)
+    table = _ordered([{**row, "date": about["date"]} for row in table] + kept["rows"])
+    curves = data.get("precision") or kept["precision"]
+    likelihoods = data.get("likelihood") or kept["likelihood"]
     lines = [
         *precision_lines(curves),
         *likelihood_lines(likelihoods, "Log-likelihood: the time to a given error"),
@@ -259,6 +265,24 @@ def write(source: Path, folder: Path) -> Path:
     }
     target.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def _kept(target: Path, table: list[dict[str, Any]]) -> dict[str, Any]:
+    """What an earlier report of this machine says of scripts that did not run this time."""
+    empty: dict[str, Any] = {"rows": [], "precision": [], "likelihood": []}
+    if not target.is_file():
+        return empty
+    old = {**empty, **json.loads(target.read_text(encoding="utf-8"))}
+    fresh = {row["script"] for row in table}
+    before = old.get("machine", {}).get("date")
+    rows = [{"date": before, **row} for row in old["rows"] if row["script"] not in fresh]
+    return {**old, "rows": rows}
+
+
+def _ordered(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Script by script, in the order of the questions; within a script as it was."""
+    known = [*QUESTIONS, *sorted({row["script"] for row in table} - set(QUESTIONS))]
+    return sorted(table, key=lambda row: known.index(row["script"]))
 
 
 def main() -> int:

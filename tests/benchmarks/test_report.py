@@ -67,6 +67,19 @@ def test_files_are_named_after_the_machine_and_do_not_change(tmp_path: Path) -> 
     assert json.loads(first.with_suffix(".json").read_text())["machine"]["date"] == "2030-01-02"
 
 
+def test_what_did_not_run_is_kept_with_its_date(tmp_path: Path) -> None:
+    source = tmp_path / "in.json"
+    source.write_text(json.dumps({**DATA, "likelihood": [], "precision": []}))
+    report.write(source, tmp_path / "out")
+    later = bench("bench_noise", "normal", "sdekit", 1e-6)
+    source.write_text(json.dumps({**DATA, "datetime": "2030-05-06", "benchmarks": [later]}))
+    text = report.write(source, tmp_path / "out").read_text()
+    assert "torch.randn" not in text and "1 us" in text
+    assert "eager torch" in text and "Measured on 2030-01-02." in text
+    assert text.count("Measured on") == 1
+    assert text.index("## Normals") < text.index("## An ensemble of paths")
+
+
 def cell(contender: str, at: int, median: float, **more: Any) -> dict[str, Any]:
     row = bench("bench_systems", "Lorenz", contender, median)
     row["extra_info"] |= {"sweep": "paths", "at": at, "memory": 3 << 20, **more}
