@@ -70,7 +70,9 @@ def test_numbers_need_no_transform() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", ["ism", "edm", partial(sliced_score_matching, reduced=True)], ids=str
+    "loss",
+    ["ism", "edm", partial(sliced_score_matching, reduced=True)],
+    ids=["ism", "edm", "ssm reduced"],
 )
 def test_any_loss_will_do(loss: object) -> None:
     before, after = MLP((4,), 16, 1, sde=VP(), seed=1), fit(loss=loss)[0]
