@@ -41,25 +41,10 @@ def measure(
 
     A sampler that has no such short chain refuses it, and the row says so.
     """
-    try:
-        return _measured(checkpoint, data, features, name, steps, samples, batch)
-    except ValueError as error:
-        row: dict[str, Any] = {"sampler": name, "steps": steps, "refused": str(error)}
+    refused = _refusal(checkpoint, data, name, steps)
+    if refused:
+        row: dict[str, Any] = {"sampler": name, "steps": steps, "refused": refused}
         return {**row, "evaluations": steps, "seconds": 0.0, "nonfinite": 0} | _NOTHING
-
-
-_NOTHING = {"samples": None, "real": None}
-
-
-def _measured(
-    checkpoint: Checkpoint,
-    data: Dataset,
-    features: DigitFeatures,
-    name: str,
-    steps: int,
-    samples: int,
-    batch: int,
-) -> dict[str, Any]:
     begin = time.perf_counter()
     parts, nfe = [], 0.0
     for first in range(0, samples, batch):
@@ -78,7 +63,7 @@ def _measured(
     seconds = time.perf_counter() - begin
     x = torch.cat(parts)
     good = x.flatten(1).isfinite().all(1)
-    row: dict[str, Any] = {
+    row = {
         "sampler": name,
         "steps": steps,
         "evaluations": round(nfe, 1),
@@ -89,3 +74,15 @@ def _measured(
         return row | _NOTHING
     found = image_quality(x[good], data, features=features)
     return {**row, "n": found["n"], "samples": found["samples"], "real": found["real"]}
+
+
+_NOTHING: dict[str, Any] = {"samples": None, "real": None}
+
+
+def _refusal(checkpoint: Checkpoint, data: Dataset, name: str, steps: int) -> str:
+    """Why the sampler has no chain of so few steps, asked on an empty batch; "" if it has."""
+    try:
+        SAMPLERS[name](checkpoint.sde, checkpoint.net, (0, *data.event_shape), steps=steps)
+    except ValueError as error:
+        return str(error)
+    return ""

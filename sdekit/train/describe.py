@@ -29,7 +29,7 @@ __all__ = ["describe", "describe_network", "describe_sde"]
 def describe_network(net: nn.Module) -> dict[str, Any]:
     """The network as plain values; one of the user's own by its class and its weights' shapes."""
     try:
-        return network_to_dict(net)  # type: ignore[arg-type]
+        return network_to_dict(net)
     except TypeError:
         shapes = {name: list(p.shape) for name, p in net.named_parameters()}
         return {"name": type(net).__qualname__, "weights": shapes}

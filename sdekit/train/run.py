@@ -190,7 +190,7 @@ def as_checkpoint(
     """
     try:
         sde_to_dict(sde)
-        network_to_dict(net)  # type: ignore[arg-type]
+        network_to_dict(net)
     except TypeError:
         return None
     assert isinstance(net, Preconditioned)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 from sdekit_kernels.checks import check_choice
+from torch import nn
 
 from sdekit.score import MLP, Preconditioned, UNet
 from sdekit.sde import (
@@ -82,13 +83,13 @@ def sde_from_dict(spec: dict[str, Any]) -> AffineSDE:
     return made
 
 
-def network_to_dict(net: Preconditioned) -> dict[str, Any]:
+def network_to_dict(net: nn.Module) -> dict[str, Any]:
     """A network of ``NETWORKS`` as plain values: {"name", and its configuration}.
 
     Raises TypeError for another one.
     """
     name = type(net).__name__
-    if NETWORKS.get(name) is not type(net):
+    if not isinstance(net, Preconditioned) or NETWORKS.get(name) is not type(net):
         raise TypeError(
             f"a checkpoint can name the networks {', '.join(NETWORKS)}, got {name}: save its "
             "state_dict yourself"
