@@ -95,10 +95,7 @@ def _who(first, end, seen):
 
 @kernel
 def _launch_who(threads, blocks, *arguments):
-    if threads > 1:
-        return fork(_who, threads, blocks, arguments)
-    _who(0, blocks, *arguments)
-    return True
+    return fork(_who, threads, blocks, arguments)
 
 
 def test_threads_are_torchs(restore_threads):
@@ -113,6 +110,9 @@ def test_threads_are_torchs(restore_threads):
         seen[:] = 0
         run_blocks(_launch_who, 50, THREAD_ELEMENTS, seen)
         assert (seen == 1).all()
+    # The kernel is compiled within its launcher, and not a second time as a function of its own.
+    assert _launch_who.overloads
+    assert not _who.overloads
 
 
 @kernel

@@ -23,7 +23,7 @@ from typing import Any
 import llvmlite.binding
 import torch
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, compiler, types
 from numba.extending import intrinsic
 
 __all__ = ["fork", "has_openmp", "run_blocks", "thread_number"]
@@ -100,54 +100,94 @@ def thread_number(typingctx):  # type: ignore[no-untyped-def]
 def fork(typingctx, kernel, threads, blocks, arguments):  # type: ignore[no-untyped-def]
     """kernel(first, end, *arguments) on each thread of a parallel region; False if one failed.
 
-    Emits the region's body as a function of one pointer, as a C compiler does for an OpenMP
-    pragma: the pointer leads to (blocks, failed, arguments) on the caller's stack.
+    Emits two functions into the caller, as a C compiler does for an OpenMP pragma: ``share`` runs
+    the kernel on some blocks, ``region`` finds which of them are the calling thread's. Both take a
+    pointer to (blocks, failed, arguments) on the caller's stack. One thread needs no region.
     """
-    call = kernel.get_call_type(typingctx, (types.intp, types.intp, *arguments), {})
+    call = types.none(types.intp, types.intp, *arguments)
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         _, threads_value, blocks_value, tuple_value = values
         i8, i32, word = ir.IntType(8), ir.IntType(32), blocks_value.type
         void, pointer = ir.VoidType(), ir.IntType(8).as_pointer()
         shared_type = ir.LiteralStructType([word, i8, tuple_value.type])
-        compiled = kernel.dispatcher.get_compile_result(call)
-        context.active_code_library.add_linking_library(compiled.library)
+        compiled = _compile_into(context.active_code_library, context, kernel.dispatcher, call)
 
-        body_type = ir.FunctionType(void, [pointer])
-        name = builder.module.get_unique_name("sdekit_region")
-        body = ir.Function(builder.module, body_type, name)
-        body.linkage = "internal"
-        inner = ir.IRBuilder(body.append_basic_block("entry"))
-        shared = inner.bitcast(body.args[0], shared_type.as_pointer())
+        def function(name: str, *inputs: Any) -> tuple[Any, Any, Any]:
+            """An internal function of the frame's pointer and more: it, its builder, the frame."""
+            unique = builder.module.get_unique_name(name)
+            made = ir.Function(builder.module, ir.FunctionType(void, [pointer, *inputs]), unique)
+            made.linkage = "internal"
+            inner = ir.IRBuilder(made.append_basic_block("entry"))
+            return made, inner, inner.bitcast(made.args[0], shared_type.as_pointer())
 
-        def member(index: int) -> Any:
-            return inner.gep(shared, [i32(0), i32(index)])
-
-        def ask(symbol: str) -> Any:
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(i32, []), symbol
-            )
-            return inner.sext(inner.call(function, []), word)
-
-        total, mine, team = inner.load(member(0)), ask(_THREAD), ask(_THREADS)
-        first = inner.sdiv(inner.mul(total, mine), team)
-        end = inner.sdiv(inner.mul(total, inner.add(mine, word(1))), team)
-        given = cgutils.unpack_tuple(inner, inner.load(member(2)))
+        share, inner, frame = function("sdekit_share", word, word)
+        # Both calls of it would take a copy of the kernel each.
+        share.attributes.add("noinline")
+        given = cgutils.unpack_tuple(inner, inner.load(inner.gep(frame, [i32(0), i32(2)])))
         status, _ = context.call_internal_no_propagate(
-            inner, compiled.fndesc, call, [first, end, *given]
+            inner, compiled, call, [*share.args[1:], *given]
         )
         with cgutils.if_unlikely(inner, status.is_error):
-            inner.store(i8(1), member(1))
+            inner.store(i8(1), inner.gep(frame, [i32(0), i32(1)]))
+        inner.ret_void()
+
+        region, inner, frame = function("sdekit_region")
+
+        def ask(symbol: str) -> Any:
+            asked = ir.FunctionType(i32, [])
+            found = cgutils.get_or_insert_function(builder.module, asked, symbol)
+            return inner.sext(inner.call(found, []), word)
+
+        total, mine, team = (
+            inner.load(inner.gep(frame, [i32(0), i32(0)])),
+            ask(_THREAD),
+            ask(_THREADS),
+        )
+        first = inner.sdiv(inner.mul(total, mine), team)
+        end = inner.sdiv(inner.mul(total, inner.add(mine, word(1))), team)
+        inner.call(share, [region.args[0], first, end])
         inner.ret_void()
 
         frame = cgutils.alloca_once(builder, shared_type)
         for index, value in enumerate((blocks_value, i8(0), tuple_value)):
             builder.store(value, builder.gep(frame, [i32(0), i32(index)]))
-        region_type = ir.FunctionType(void, [body_type.as_pointer(), pointer, i32, i32])
-        region = cgutils.get_or_insert_function(builder.module, region_type, _PARALLEL)
-        count = builder.trunc(threads_value, i32)
-        builder.call(region, [body, builder.bitcast(frame, pointer), count, i32(0)])
+        data = builder.bitcast(frame, pointer)
+        several = builder.icmp_signed(">", threads_value, word(1))
+        with builder.if_else(several) as (then, otherwise):
+            with then:
+                opened = ir.FunctionType(void, [region.type, pointer, i32, i32])
+                parallel = cgutils.get_or_insert_function(builder.module, opened, _PARALLEL)
+                count = builder.trunc(threads_value, i32)
+                builder.call(parallel, [region, data, count, i32(0)])
+            with otherwise:
+                builder.call(share, [data, word(0), blocks_value])
         failed = builder.load(builder.gep(frame, [i32(0), i32(1)]))
         return builder.icmp_unsigned("==", failed, i8(0))
 
     return types.boolean(kernel, threads, blocks, arguments), codegen
+
+
+def _compile_into(library: Any, context: Any, dispatcher: Any, call: Any) -> Any:
+    """Compile a kernel as a part of the library that calls it; its description, to call it by.
+
+    As a function of its own, which a dispatcher makes, it would be optimized and translated twice,
+    alone and again within its caller, and have a wrapper for Python besides: measured, 45 % of the
+    time of a whole compilation.
+    """
+    flags = compiler.Flags()
+    dispatcher.targetdescr.options.parse_as_flags(flags, dispatcher.targetoptions)
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    compiled = compiler.compile_internal(
+        context.typing_context,
+        context,
+        library,
+        dispatcher.py_func,
+        call.args,
+        call.return_type,
+        flags,
+        {},
+    )
+    # Nobody else calls it: what was inlined needs no copy to stand alone.
+    library.get_function(compiled.fndesc.llvm_func_name).linkage = "linkonce_odr"
+    return compiled.fndesc

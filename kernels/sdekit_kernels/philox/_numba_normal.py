@@ -47,7 +47,4 @@ def fill_normals(
 @kernel
 def launch_normals(threads: int, blocks: int, *arguments: Any) -> bool:
     """``fill_normals`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(fill_normals, threads, blocks, arguments)
-    fill_normals(0, blocks, *arguments)
-    return True
+    return fork(fill_normals, threads, blocks, arguments)

@@ -92,10 +92,7 @@ _TAIL: Final = '''
 @kernel
 def launch(threads, blocks, *arguments):
     """``trajectory`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(trajectory, threads, blocks, arguments)
-    trajectory(0, blocks, *arguments)
-    return True
+    return fork(trajectory, threads, blocks, arguments)
 '''
 
 

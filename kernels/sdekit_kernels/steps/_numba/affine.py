@@ -90,7 +90,4 @@ def affine_kernel(
 @kernel
 def launch_affine(threads: int, blocks: int, *arguments: Any) -> bool:
     """``affine_kernel`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(affine_kernel, threads, blocks, arguments)
-    affine_kernel(0, blocks, *arguments)
-    return True
+    return fork(affine_kernel, threads, blocks, arguments)

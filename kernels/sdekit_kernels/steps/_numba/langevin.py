@@ -87,7 +87,4 @@ def langevin_kernel(
 @kernel
 def launch_langevin(threads: int, blocks: int, *arguments: Any) -> bool:
     """``langevin_kernel`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(langevin_kernel, threads, blocks, arguments)
-    langevin_kernel(0, blocks, *arguments)
-    return True
+    return fork(langevin_kernel, threads, blocks, arguments)

@@ -109,16 +109,10 @@ def step_size_kernel(
 @kernel
 def launch_norms(threads: int, blocks: int, *arguments: Any) -> bool:
     """``norms_kernel`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(norms_kernel, threads, blocks, arguments)
-    norms_kernel(0, blocks, *arguments)
-    return True
+    return fork(norms_kernel, threads, blocks, arguments)
 
 
 @kernel
 def launch_step_size(threads: int, blocks: int, *arguments: Any) -> bool:
     """``step_size_kernel`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(step_size_kernel, threads, blocks, arguments)
-    step_size_kernel(0, blocks, *arguments)
-    return True
+    return fork(step_size_kernel, threads, blocks, arguments)

@@ -248,16 +248,10 @@ def finish_kernel(
 @kernel
 def launch_stage(threads: int, blocks: int, *arguments: Any) -> bool:
     """``stage_kernel`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(stage_kernel, threads, blocks, arguments)
-    stage_kernel(0, blocks, *arguments)
-    return True
+    return fork(stage_kernel, threads, blocks, arguments)
 
 
 @kernel
 def launch_finish(threads: int, blocks: int, *arguments: Any) -> bool:
     """``finish_kernel`` over all blocks, on several threads."""
-    if threads > 1:
-        return fork(finish_kernel, threads, blocks, arguments)
-    finish_kernel(0, blocks, *arguments)
-    return True
+    return fork(finish_kernel, threads, blocks, arguments)
