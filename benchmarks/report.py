@@ -31,6 +31,7 @@ QUESTIONS = {
     "bench_sampler": "The sampler's loop",
     "bench_schedulers": "A sampler's step besides the network",
     "bench_likelihood": "The parts of a log-likelihood",
+    "bench_bridge": "A half-step of a Schrödinger bridge",
     "bench_precision": "Error against work",
 }
 

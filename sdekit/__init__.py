@@ -57,7 +57,7 @@ from sdekit.solvers import SOLVERS
 from sdekit.solvers.stability import StabilityWarning
 
 if TYPE_CHECKING:
-    from sdekit import bridge
+    from sdekit import bridge, viz
 
 __all__ = [
     "CIR",
@@ -106,13 +106,17 @@ __all__ = [
     "solve",
     "to_ito",
     "to_stratonovich",
+    "viz",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """``sdekit.bridge``, loaded when it is first named: it brings the trainer, 0.3 s of imports."""
-    if name == "bridge":
+    """``sdekit.bridge`` and ``sdekit.viz``, loaded when first named.
+
+    The first brings the trainer, 0.3 s of imports.
+    """
+    if name in ("bridge", "viz"):
         import importlib
 
-        return importlib.import_module("sdekit.bridge")
+        return importlib.import_module(f"sdekit.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
