@@ -1,13 +1,16 @@
 """Schrödinger bridges: fitted by IPF and IMF, in closed form between Gaussians, and measured."""
 
-from sdekit.bridge import closed_form, measures
+from sdekit.bridge import closed_form, measures, recipes
 from sdekit.bridge.cache import Cache
 from sdekit.bridge.drifts import AffineDrift, NetworkDrift
 from sdekit.bridge.dsb import DSB
 from sdekit.bridge.dsbm import DSBM
 from sdekit.bridge.grid import TimeGrid, time_grid
+from sdekit.bridge.latent import latent_film, latent_path
+from sdekit.bridge.model import load, save
 from sdekit.bridge.monitor import BridgeWarning
 from sdekit.bridge.network import DriftMLP
+from sdekit.bridge.recipes import recipe
 from sdekit.bridge.regression import Adam, LeastSquares
 from sdekit.bridge.relatives import (
     BridgeMatching,
@@ -19,6 +22,7 @@ from sdekit.bridge.relatives import (
 )
 from sdekit.bridge.state import BridgeState
 from sdekit.bridge.trajectories import trajectories
+from sdekit.bridge.unet import DriftUNet
 
 __all__ = [
     "DSB",
@@ -30,6 +34,7 @@ __all__ = [
     "BridgeWarning",
     "Cache",
     "DriftMLP",
+    "DriftUNet",
     "FlowMatching",
     "LeastSquares",
     "NetworkDrift",
@@ -37,8 +42,14 @@ __all__ = [
     "bridge_matching",
     "closed_form",
     "flow_matching",
+    "latent_film",
+    "latent_path",
+    "load",
     "measures",
     "ot_cfm",
+    "recipe",
+    "recipes",
+    "save",
     "sf2m",
     "time_grid",
     "trajectories",

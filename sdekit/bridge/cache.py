@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -20,13 +20,19 @@ from torch import Tensor
 
 from sdekit.bridge.counters import CACHE_ORDER, stream
 from sdekit.data import permutation
+from sdekit.train.parallel import ALONE, Ranks
 
 Make = Callable[[int, int], Tensor]
 """(first, count) -> the states (K, count, D...) of paths first, first + 1, .. of the half-step."""
 
 PIECE: Final = 1 << 26
-"""Bytes of a piece in which a filling is made: beside the cache itself this much is needed, some
-times over. The pieces are the same on every machine: a network's rounding may depend on them."""
+"""Bytes of a piece in which a filling is made, at the most: beside the cache itself this much is
+needed, some times over. The pieces are the same on every machine and for any number of processes,
+which make them by turns: a network's rounding may depend on their size."""
+PIECES: Final = 16
+"""Into so many pieces a filling is cut, for as many processes,"""
+LEAST: Final = 1024
+"""but not into smaller ones than of so many paths: a piece costs the overhead of N steps."""
 
 
 SHARE: Final = 0.8
@@ -59,8 +65,10 @@ class Cache:
         if self.paths is None and self.memory is None:
             raise ValueError("how large? write paths=..., memory=... (bytes), or both")
 
-    def size(self, states: int, like: Tensor) -> int:
+    def size(self, states: int, like: Tensor, paths: int | None = None) -> int:
         """How many paths of so many states, with events like (B, D...), the cache has.
+
+        paths: how many it had before, in the place of ``paths``.
 
         Raises ValueError if ``paths`` need more than ``memory``, or than there is: it says how much
         they need, and how many fit.
@@ -69,10 +77,11 @@ class Cache:
         device = torch.device(like.device if self.device is None else self.device)
         room = min(v for v in (self.memory, _available(device)) if v is not None)
         fits = room // each
-        if self.paths is None:
+        given = self.paths if paths is None else paths
+        if given is None:
             wanted, enough = fits, fits >= 1
         else:
-            wanted, enough = self.paths, not self.stored or self.paths <= fits
+            wanted, enough = given, not self.stored or given <= fits
         if not enough:
             raise ValueError(
                 f"a cache of {max(wanted, 1)} paths of {states} states of shape "
@@ -85,17 +94,37 @@ class Cache:
 
 @final
 class Trajectories:
-    """The paths of one half-step, by batches; ``seconds``: of simulation so far."""
+    """The paths of one half-step, by batches; ``seconds``: of simulation so far.
+
+    ranks: the processes that share the work of a filling; each of them then has all of it.
+    paths: how many there were, where this half-step was begun before.
+    """
 
     def __init__(
-        self, cache: Cache, make: Make, states: int, like: Tensor, *, seed: int, half_step: int
+        self,
+        cache: Cache,
+        make: Make,
+        states: int,
+        like: Tensor,
+        *,
+        seed: int,
+        half_step: int,
+        ranks: Ranks = ALONE,
+        paths: int | None = None,
     ) -> None:
-        self.paths = cache.size(states, like)
+        # What is free is another number in each process.
+        self.paths = ranks.least(cache.size(states, like, paths))
+        self._ranks = ranks
         self._cache, self._make, self._states, self._like = cache, make, states, like
         self._seed, self._stream = seed, stream(half_step, CACHE_ORDER)
         self._filled, self._pass = -1, -1
         self._kept = self._order = torch.empty(0)
         self.seconds = 0.0
+
+    @property
+    def most(self) -> int:
+        """The largest batch: all paths of a filling."""
+        return self.paths
 
     def batch(self, step: int, size: int) -> Tensor:
         """The states (K, size, D...) of the paths of batch ``step``, 0, 1, ..
@@ -133,13 +162,41 @@ class Trajectories:
             device = self._like.device if self._cache.device is None else self._cache.device
             shape = (self._states, self.paths, *self._like.shape[1:])
             self._kept = torch.empty(shape, dtype=self._like.dtype, device=device)
-        each = self._states * math.prod(self._like.shape[1:]) * self._like.element_size()
-        piece = max(1, PIECE // each)
-        for first in range(0, self.paths, piece):
-            count = min(piece, self.paths - first)
-            made = self._made(filling * self.paths + first, count)
-            self._kept[:, first : first + count] = made.to(self._kept.device)
+        pieces = list(enumerate(self._pieces()))
+        error: ArithmeticError | None = None
+        try:
+            for i, (first, count) in pieces:
+                if i % self._ranks.world == self._ranks.rank:
+                    made = self._made(filling * self.paths + first, count)
+                    self._kept[:, first : first + count] = made.to(self._kept.device)
+        except ArithmeticError as caught:
+            error = caught
+        # A process that raised alone would leave the others waiting for its pieces.
+        (failed,) = self._ranks.sum(error is not None)
+        if failed:
+            raise error or ArithmeticError("paths of another process left the finite numbers")
+        start = time.perf_counter()
+        for i, (first, count) in pieces:
+            self._share(i % self._ranks.world, first, count)
+        self.seconds += time.perf_counter() - start
         self._filled = filling
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        """(first, count) of each piece of a filling."""
+        each = self._states * math.prod(self._like.shape[1:]) * self._like.element_size()
+        size = max(1, min(PIECE // each, max(LEAST, -(-self.paths // PIECES))))
+        for first in range(0, self.paths, size):
+            yield first, min(size, self.paths - first)
+
+    def _share(self, owner: int, first: int, count: int) -> None:
+        """Give all processes a piece that one of them has made."""
+        if self._ranks.world == 1:
+            return
+        part = self._kept[:, first : first + count]
+        # NCCL sends what is on the GPU, where the paths were simulated.
+        sent = part.to(self._like.device, memory_format=torch.contiguous_format, copy=True)
+        self._ranks.from_rank(sent, owner)
+        part.copy_(sent)
 
     def _made(self, first: int, count: int) -> Tensor:
         start = time.perf_counter()

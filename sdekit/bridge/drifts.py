@@ -85,7 +85,9 @@ class NetworkDrift:
     r"""A network's drift.
 
     matching "drift": the network gives v. "mean": it gives what a step adds to the mean, \gamma v,
-    with the \gamma of the step from the asked time nearest to t.
+    with the \gamma of the step from the asked time nearest to t. A network that has a method
+    drift_unit(t, direction) -> t's shape gives v times that where matching is "drift": outputs of
+    unit size at all times, and a loss that weighs v by the unit's square.
     row: for a network that gives both drifts, (B, 2, D...), the one that is meant; else None.
     """
 
@@ -100,7 +102,7 @@ class NetworkDrift:
         out: Tensor = self.net(t, x)
         if self.row is not None:
             out = out[:, self.row]
-        if self.matching == "drift":
+        if self.matching == "drift" and not hasattr(self.net, "drift_unit"):
             return out
         return out / expand(self.unit(t), x)
 
@@ -115,9 +117,19 @@ class NetworkDrift:
     def unit(self, t: Tensor) -> Tensor:
         """What the network's output is in units of v: 1, or the step's length; of t's shape."""
         if self.matching == "drift":
-            return torch.ones_like(t)
+            return self._own(t, self.direction)
         lengths = self.grid.lengths(self.direction).to(t)
         return lengths[self.grid.nearest(self.direction, t)]
+
+    def units(self, t: Tensor) -> Tensor:
+        """``unit`` of all that the network gives: (B,) for t (B,), or (B, 2) of both drifts."""
+        if self.row is None:
+            return self.unit(t)
+        return torch.stack([self._own(t, "forward"), self._own(t, "backward")], -1)
+
+    def _own(self, t: Tensor, direction: Direction) -> Tensor:
+        own = getattr(self.net, "drift_unit", None)
+        return torch.ones_like(t) if own is None else own(t, direction)
 
 
 @final

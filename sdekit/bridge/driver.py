@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import torch
@@ -19,16 +21,21 @@ from sdekit.bridge.closed_form.reference import make_reference
 from sdekit.bridge.drifts import MATCHINGS, Drift, NetworkDrift
 from sdekit.bridge.ends import two_ends
 from sdekit.bridge.grid import Direction, time_grid
+from sdekit.bridge.identity import describe_cache, describe_end, describe_grid
+from sdekit.bridge.keeper import FORMAT, Keeper
 from sdekit.bridge.monitor import measure, warn_if_worse
 from sdekit.bridge.nets import MakeNet, Networks
 from sdekit.bridge.problems import Problem
 from sdekit.bridge.progress import shown
 from sdekit.bridge.regression import REGRESSIONS, Adam, LeastSquares, OnStep, Regression
+from sdekit.bridge.spec import reference_to_plain
 from sdekit.bridge.state import BridgeState, Measures
 from sdekit.bridge.trajectories import Noise
 from sdekit.bridge.transport import Transport
 from sdekit.likelihood import Flow, Likelihood
 from sdekit.sde import AffineSDE, Brownian
+from sdekit.train.folder import Folder
+from sdekit.train.parallel import ALONE, data_parallel
 
 STEPS: Final = 20
 
@@ -60,6 +67,8 @@ class Driver(ABC):
 
     takes_one_net = False
     noise: Noise = "shared"
+    options: tuple[str, ...] = ()
+    """The attributes that an algorithm has beside those of all."""
 
     def __init__(
         self,
@@ -103,8 +112,8 @@ class Driver(ABC):
         self.transport = Transport(
             self.grid, self.reference, ends, noise=self.noise, backend=backend, fuse=fuse
         )
-        self.half_step = 0
         self.states: list[BridgeState] = []
+        self._ranks, self._sizes = ALONE, dict[int, int]()
         self.networks = Networks(
             nets,
             make_net,
@@ -129,50 +138,123 @@ class Driver(ABC):
 
     # -- the fit -----------------------------------------------------------------------------------
 
-    def iterate(self) -> Iterator[BridgeState]:
+    def iterate(
+        self,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        save_seconds: float | None = 60.0,
+        save_steps: int | None = None,
+    ) -> Iterator[BridgeState]:
         """Do the half-steps that are left, and yield the state after each.
 
         Between two of them everything may be looked at, and changed: ``regression``, ``cache``.
+        folder, save_seconds, save_steps: as for ``fit``; a half-step in whose middle it goes on
+        must have the ``regression`` that it was begun with.
         """
-        while self.half_step < self.half_steps:
-            yield self.advance()
+        with self._kept(folder, save_seconds, save_steps) as keeper:
+            while self.half_step < self.half_steps:
+                yield self._advance(keeper, None)
 
     def fit(
-        self, *, progress: bool = False, callbacks: Iterable[Callback] = ()
+        self,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        save_seconds: float | None = 60.0,
+        save_steps: int | None = None,
+        progress: bool = False,
+        callbacks: Iterable[Callback] = (),
     ) -> list[BridgeState]:
         """All half-steps that are left; the states of all so far.
 
-        progress: show a bar. callbacks: called with each state.
-        Raises ArithmeticError where a regression or a simulation leaves the finite numbers.
+        folder: where the state is kept: after each half-step, and inside it every save_seconds or
+        every save_steps steps of the regression; None for never. The same fit again, killed at any
+        moment, goes on from there bit for bit; ``half_steps`` may have grown, lr, clip and measure
+        may differ. Ctrl-C writes the state first. Under torchrun all processes must see the folder;
+        they share the simulation of the cache and the batches.
+        progress: show a bar. callbacks: called with each state that this run has reached.
+        Raises ArithmeticError, with half-step, step and learning rate, where a regression or a
+        simulation leaves the finite numbers (the folder keeps its last checkpoint, and the same fit
+        is refused until lr is smaller); CheckpointError for a folder that holds another bridge, by
+        what differs, or a damaged one; OSError for a full disk, or a folder in which another
+        process works; KeyboardInterrupt for Ctrl-C, which says how to go on.
         """
         calls = list(callbacks)
-        with shown(progress, self.half_steps) as bar:
+        with ExitStack() as stack:
+            keeper = stack.enter_context(self._kept(folder, save_seconds, save_steps))
+            show = progress and keeper.ranks.first
+            bar = stack.enter_context(shown(show, self.half_steps, self.half_step))
             while self.half_step < self.half_steps:
-                state = self.advance(bar)
+                state = self._advance(keeper, bar)
                 for call in calls:
                     call(state)
         return self.states
 
     def advance(self, on_step: OnStep | None = None) -> BridgeState:
         """One half-step. on_step: called with (steps done, fraction, loss) in the regression."""
+        with self._kept(None, None, None) as keeper:
+            return self._advance(keeper, on_step)
+
+    @property
+    def half_step(self) -> int:
+        """How many half-steps are done."""
+        return len(self.states)
+
+    @contextmanager
+    def _kept(
+        self, folder: Any, save_seconds: float | None, save_steps: int | None
+    ) -> Iterator[Keeper]:
+        """Within the block the processes of torchrun work together, and the folder is held."""
+        with data_parallel(None, self.transport.ends[0].like.device) as ranks:
+            kept = Folder(
+                folder,
+                self.settings,
+                every_seconds=save_seconds,
+                every_steps=save_steps,
+                writes=ranks.first,
+                work="bridge",
+                form=FORMAT,
+            )
+            self._ranks, self._sizes = ranks, {}
+            keeper = Keeper(kept, ranks, self.transport, self.networks, self.states, self._sizes)
+            try:
+                with kept.held():
+                    keeper.resume(self.regression)
+                    yield keeper
+            finally:
+                self._ranks = ALONE
+
+    def _advance(self, keeper: Keeper, on_step: OnStep | None) -> BridgeState:
         n, start = self.half_step + 1, time.perf_counter()
         way = self.direction(n)
         problem, last = self.problem(n), self._last(way)
-        losses = self._regress(problem, way, n, on_step)
-        fitted = time.perf_counter()
-        before = self.states[-1].measures if self.states else Measures()
-        after = before
-        if self._paths:
-            after = measure(self.transport, way, last, before, paths=self._paths, seed=self.seed)
-        seconds = {
-            "simulation": problem.seconds,
-            "regression": fitted - start - problem.seconds,
-            "measures": time.perf_counter() - fitted,
-        }
-        self.half_step = n
-        self.states.append(BridgeState(n, way, tuple(losses), after, seconds))
+
+        def spent() -> dict[str, float]:
+            simulation = problem.seconds
+            return {
+                "simulation": simulation,
+                "regression": time.perf_counter() - start - simulation,
+            }
+
+        with keeper.half_step(n, way, self.regression, spent):
+            losses = self._regress(problem, way, n, on_step, keeper)
+            seconds, fitted = keeper.seconds(), time.perf_counter()
+            before = self.states[-1].measures if self.states else Measures()
+            after = before
+            if self._paths:
+                after = measure(
+                    self.transport, way, last, before, paths=self._paths, seed=self.seed
+                )
+            seconds["measures"] = time.perf_counter() - fitted
+            state = BridgeState(n, way, tuple(losses), after, seconds)
+            self.states.append(state)
+            try:
+                keeper.finish()
+            except OSError:
+                # It is not on disk: the same call again does this half-step once more.
+                self.states.pop()
+                raise
         warn_if_worse(n, way, before, after)
-        return self.states[-1]
+        return state
 
     # -- the use -----------------------------------------------------------------------------------
 
@@ -207,8 +289,18 @@ class Driver(ABC):
                 starts, motion, seed=seed, first_sample=number, ends=ends, drift=drift
             )
 
-        states = 2 if ends else self.grid.N + 1
-        return Trajectories(self.cache, make, states, end.like, seed=seed, half_step=half_step)
+        paths = Trajectories(
+            self.cache,
+            make,
+            2 if ends else self.grid.N + 1,
+            end.like,
+            seed=seed,
+            half_step=half_step,
+            ranks=self._ranks,
+            paths=self._sizes.get(half_step),
+        )
+        self._sizes[half_step] = paths.paths
+        return paths
 
     @property
     def points(self) -> int:
@@ -220,13 +312,34 @@ class Driver(ABC):
         """Whether one network has both drifts."""
         return self.networks.one is not None
 
+    def settings(self) -> dict[str, Any]:
+        """What makes this fit the one it is."""
+        source, target = self.transport.ends
+        return {
+            "algorithm": {
+                "name": type(self).__name__,
+                **{name: getattr(self, name) for name in self.options},
+                "matching": self.matching,
+                "noise": self.noise,
+                "fresh": self.networks.fresh,
+            },
+            "shape": list(source.like.shape[1:]),
+            "dtype": str(source.like.dtype),
+            "grid": describe_grid(self.grid),
+            "reference": reference_to_plain(self.reference),
+            "source": describe_end(source),
+            "target": describe_end(target),
+            "cache": describe_cache(self.cache),
+            "seed": self.seed,
+        }
+
     def _last(self, way: Direction) -> Drift | None:
         """A copy of the drift of a direction, as it is before it is fitted, for the measures."""
         last = self.transport.forward if way == "forward" else self.transport.backward
         return copy.deepcopy(last) if self._paths else None
 
     def _regress(
-        self, problem: Problem, way: Direction, n: int, on_step: OnStep | None
+        self, problem: Problem, way: Direction, n: int, on_step: OnStep | None, keeper: Keeper
     ) -> list[float]:
         if isinstance(self.regression, LeastSquares):
             if self.one_net:
@@ -239,7 +352,8 @@ class Driver(ABC):
         if self.one_net:
             rows = {"forward": 0, "backward": 1}
         fitted = {d: NetworkDrift(net, self.grid, d, self.matching, row) for d, row in rows.items()}
-        losses = self.regression.fit(problem, fitted[way], on_step)
+        regression = self.regression.of(n, self.one_net)
+        losses = regression.fit(problem, fitted[way], on_step, keep=keeper)
         for d, found in fitted.items():
             self.transport.set_drift(d, found)
         return losses

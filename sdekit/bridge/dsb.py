@@ -42,6 +42,8 @@ class DSB(Driver):
     steps that are not above zero, and, when a half-step begins, a cache larger than memory.
     """
 
+    options = ("first",)
+
     def __init__(
         self,
         source: Any,
@@ -62,6 +64,9 @@ class DSB(Driver):
     def problem(self, half_step: int) -> Problem:
         """Reverse the chain of the other direction."""
         way = self.direction(half_step)
+        if half_step == 1:
+            # The first half-step may need no path: that they do not fit is said before it all.
+            self.cache.size(self.grid.N + 1, self.transport.ends[0].like)
         if half_step == 1 and self.first == "score":
             points = Starts(self.transport.ends[0], self.seed, half_step, self.points)
             return ScoreProblem(points, self.grid, self.reference)

@@ -13,10 +13,11 @@ bridge. From the reference's own coupling they are those of iterative proportion
 from __future__ import annotations
 
 import copy
-from typing import Any, final
+from typing import Any, Final, final
 
 from sdekit_kernels.checks import check_choice
 
+from sdekit.bridge.both_problem import BothProblem
 from sdekit.bridge.couplings import COUPLINGS, Coupled
 from sdekit.bridge.driver import Driver
 from sdekit.bridge.grid import Direction, check_direction, opposite
@@ -24,6 +25,8 @@ from sdekit.bridge.matching_problems import BridgeProblem
 from sdekit.bridge.points import Points, Simulated
 from sdekit.bridge.problems import Problem
 from sdekit.bridge.regression import LeastSquares
+
+SWEEPS: Final = ("turns", "both")
 
 
 @final
@@ -37,11 +40,16 @@ class DSBM(Driver):
     between the first and the last of them, for a flow that is solved by adaptive steps.
     nets: two networks, of which a half-step fits one, or one for both drifts, (t, x) -> (B, 2,
     D...), of which each half-step fits both.
+    sweep: what a half-step after the first is for one network. "turns": both drifts are fitted to
+    the coupling of one direction's paths, so that the drift of that direction learns to arrive
+    where it arrived. "both": each drift is fitted to the coupling of the other one's paths, which
+    has data where it arrives; half a batch each, two caches.
     Other arguments: see ``Driver``. Raises as ``DSB`` does.
     """
 
     takes_one_net = True
     noise = "own"
+    options = ("start", "begin", "uniform", "sweep")
 
     def __init__(
         self,
@@ -51,9 +59,13 @@ class DSBM(Driver):
         start: str = "independent",
         begin: str = "backward",
         times: str = "grid",
+        sweep: str = "turns",
         **options: Any,
     ) -> None:
         super().__init__(source, target, **options)
+        self.sweep = check_choice("sweep", sweep, SWEEPS)
+        if sweep == "both" and not self.one_net:
+            raise ValueError('sweep="both" is for one network of both drifts: give it as nets=')
         self.start = check_choice("start", start, COUPLINGS)
         self.begin = check_direction(begin)
         self.uniform = check_choice("times", times, ("grid", "uniform")) == "uniform"
@@ -68,8 +80,13 @@ class DSBM(Driver):
         """The pairs of ends whose bridges a half-step mixes."""
         if half_step == 1:
             ends = self.transport.ends
+            # No path is simulated yet: that later ones do not fit is said before it all.
+            self.cache.size(2, ends[0].like)
             return Coupled(self.start, ends, self.reference, self.seed, 1, self.points)
-        motion = opposite(self.direction(half_step))
+        return self._simulated(half_step, opposite(self.direction(half_step)))
+
+    def _simulated(self, half_step: int, motion: Direction) -> Points:
+        """The ends of paths that move so."""
         fixed = self.transport.drift(motion)
         if self.one_net:
             # The network is about to change; the coupling is that of the last half-step.
@@ -81,6 +98,9 @@ class DSBM(Driver):
         """The projection of the mixture of the reference's bridges."""
         way = self.direction(half_step)
         both: tuple[Direction, ...] = ("forward", "backward")
+        if self.sweep == "both" and half_step > 1:
+            forward, backward = (self._projection(half_step, d) for d in both)
+            return BothProblem(forward, backward)
         return BridgeProblem(
             self.coupling(half_step),
             self.grid,
@@ -88,3 +108,8 @@ class DSBM(Driver):
             both if self.one_net else (way,),
             uniform=self.uniform,
         )
+
+    def _projection(self, half_step: int, way: Direction) -> BridgeProblem:
+        """Of the paths that move the other way."""
+        pairs = self._simulated(half_step, opposite(way))
+        return BridgeProblem(pairs, self.grid, self.reference, (way,), uniform=self.uniform)

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from typing import Any, final
 
 import torch
+from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
 from sdekit.bridge.counters import path_number, stream
-from sdekit.data import permutation
+from sdekit.data import Dataset, permutation
+from sdekit.likelihood import DataTransform
 
 
 class End(ABC):
@@ -66,26 +68,49 @@ class Law(End):
         return drawn.to(self.like)
 
 
+def points_of(data: Dataset, part: str = "train", *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The "train" or "test" part of a data set as points of a bridge, (N, D...).
+
+    Integers go to the middles of their bins in the space of x, [-1, 1] for images: a bridge needs
+    no density, so that they get no noise. ``data.transform.inverse`` brings them back. Data that
+    are floating point stay as they are.
+    """
+    wanted = check_choice("part", part, ("train", "test"))
+    x: Tensor = data.train if wanted == "train" else data.test
+    if data.transform is None:
+        return x
+    levels, low, high = data.transform.levels, data.transform.low, data.transform.high
+    return DataTransform(levels, low, high, dequantize=False).forward(x, dtype=dtype)
+
+
 def two_ends(
     source: Any, target: Any, orders: tuple[int, int], dtype: torch.dtype = torch.float32
 ) -> tuple[End, End]:
     """Both ends; laws take type and device of the other end where that is data, else ``dtype``.
 
+    Of a ``Dataset`` the training part is taken, as ``points_of`` has it in that type.
+
     Raises TypeError for what is neither data nor a law; ValueError for data without samples, data
     that are not finite, and ends of different shape or device.
     """
+    given = [v for v in (source, target) if isinstance(v, Tensor) and v.is_floating_point()]
+    like = [*given, torch.zeros(1, dtype=dtype)][0]
+    source, target = (
+        points_of(v, dtype=like.dtype).to(like.device) if isinstance(v, Dataset) else v
+        for v in (source, target)
+    )
     data = [v for v in (source, target) if isinstance(v, Tensor)]
     tensor = [*data, torch.zeros(1, dtype=dtype)][0]
-    given = {"source": source, "target": target}
+    named = {"source": source, "target": target}
     made = [
         _end(name, value, tensor, order, shift)
-        for (name, value), order, shift in zip(given.items(), orders, (0, 1 << 63), strict=True)
+        for (name, value), order, shift in zip(named.items(), orders, (0, 1 << 63), strict=True)
     ]
     one, other = made[0].like, made[1].like
     if one.shape != other.shape:
         raise ValueError(
             f"source has events of shape {tuple(one.shape[1:])}, target of "
-            f"{tuple(other.shape[1:])}: a bridge needs the same"
+            f"{tuple(other.shape[1:])}: a bridge needs the same; crop, pad or reshape one of them"
         )
     if one.dtype != other.dtype or one.device != other.device:
         raise ValueError(
@@ -99,14 +124,20 @@ def _end(name: str, value: Any, like: Tensor, order: int, shift: int) -> End:
     if not isinstance(value, Tensor):
         if not callable(getattr(value, "sample", None)):
             raise TypeError(
-                f"{name} must be data (N, D...) or a law with sample(n, seed=, first_sample=), got "
-                f"{type(value).__name__}"
+                f"{name} must be data (N, D...), a Dataset, or a law with sample(n, seed=, "
+                f"first_sample=), got {type(value).__name__}"
             )
         return Law(value, like.dtype, like.device, shift)
     if not value.is_floating_point():
         raise TypeError(f"{name} is {value.dtype}: write {name}.float()")
-    if value.ndim < 2 or len(value) == 0:
-        raise ValueError(f"{name} must have shape (N, D...), got {tuple(value.shape)}")
-    if not bool(value.isfinite().all()):
-        raise ValueError(f"{name} has numbers that are NaN or infinite")
+    if value.ndim < 2 or value.numel() == 0:
+        hint = f": write {name}.unsqueeze(1)" if value.ndim == 1 and len(value) else ""
+        raise ValueError(f"{name} must have shape (N, D...), got {tuple(value.shape)}{hint}")
+    bad = ~value.isfinite().flatten(1).all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"{name} has numbers that are NaN or infinite, in {int(bad.sum())} of its {len(bad)} "
+            f"samples, sample {int(bad.nonzero()[0])} first: write "
+            f"{name}[{name}.isfinite().flatten(1).all(1)]"
+        )
     return Samples(value.detach(), order)

@@ -111,8 +111,9 @@ def _given(gammas: Any, steps: Any, T: float) -> Tensor:
         raise ValueError(f"gammas must be (N,) with N of 1 or more, got {tuple(lengths.shape)}")
     if steps is not None and steps != len(lengths):
         raise ValueError(f"there are {len(lengths)} gammas for steps={steps}: leave steps away")
-    if not bool((lengths > 0.0).all() & lengths.isfinite().all()):
-        where = int((~(lengths > 0.0)).nonzero()[0]) if bool((lengths <= 0.0).any()) else 0
+    bad = ~((lengths > 0.0) & lengths.isfinite())
+    if bool(bad.any()):
+        where = int(bad.nonzero()[0])
         raise ValueError(
             f"every gamma must be finite and above zero, gammas[{where}] = {float(lengths[where])}"
         )

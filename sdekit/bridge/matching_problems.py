@@ -20,7 +20,7 @@ from sdekit.bridge.counters import TIME, stream
 from sdekit.bridge.grid import Direction, TimeGrid
 from sdekit.bridge.interpolation import Interpolation
 from sdekit.bridge.points import Points
-from sdekit.bridge.problems import Examples, Problem, as_times, time_numbers
+from sdekit.bridge.problems import ALL, Examples, Problem, as_times, time_numbers
 from sdekit.sde import AffineSDE, expand
 
 
@@ -28,17 +28,8 @@ class _Matching(Problem):
     """What both have: pairs of ends, and the times at which they are looked at."""
 
     def __init__(self, pairs: Points, times: Tensor, uniform: bool) -> None:
+        super().__init__(pairs)
         self.pairs, self.times, self.uniform = pairs, times, uniform
-
-    @property
-    def seconds(self) -> float:
-        """Of simulation so far."""
-        return self.pairs.seconds
-
-    @property
-    def most(self) -> int:
-        """The largest batch that the pairs give."""
-        return self.pairs.most
 
     def random_times(self, step: int, like: Tensor) -> Tensor:
         """One time a row: the grid's in turn; uniform: stratified between first and last."""
@@ -77,7 +68,7 @@ class BridgeProblem(_Matching):
         self.reference, self.directions = reference, directions
 
     @torch.no_grad()
-    def batch(self, step: int, size: int) -> Examples:
+    def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Some pairs, each at one time."""
         x0, x1 = self.pairs.batch(step, size)
         return self._examples(self.random_times(step, x0), x0, x1, step)
@@ -109,7 +100,7 @@ class FlowProblem(_Matching):
         self._T = grid.T
 
     @torch.no_grad()
-    def batch(self, step: int, size: int) -> Examples:
+    def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Some pairs, each at one time."""
         x0, x1 = self.pairs.batch(step, size)
         return self._examples(self.random_times(step, x0), x0, x1)

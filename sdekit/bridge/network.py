@@ -16,14 +16,20 @@ from torch.nn.utils import skip_init
 from sdekit.noise import keys
 from sdekit.sde import as_time
 
+_NOT_KEPT = ("self", "__class__", "seed", "dtype", "device")
+
 
 @final
 class DriftMLP(nn.Module):
-    r"""F(x / scale, sines and cosines of 2^k \pi t / T, t / T): layers of SiLU, zero at first.
+    r"""F(y, f) + W y + a(f) y + c(f),  y = x / scale,  f = (t / T, \sin and \cos of 2^k \pi t / T).
 
+    F: layers of SiLU; W a matrix; a and c, affine in f, have one number a component. Between
+    Gaussians drifts are affine in x, far from the data nearly so, and a mean or a variance that F
+    has a little wrong in each direction is much in many. affine=False leaves F alone.
     event_shape: D... drifts: 1, or 2 for a network of both directions, whose output is (B, 2,
     D...). T: the last time. scale: the size of x. seed: of the initial weights, normals of variance
-    1 / inputs from the library's own noise; the last layer is zero, so that the first drift is.
+    1 / inputs from the library's own noise; the last layer, W, a and c are zero, so that the first
+    drift is.
     Raises TypeError or ValueError for sizes that are no positive integers.
     """
 
@@ -37,23 +43,33 @@ class DriftMLP(nn.Module):
         scale: float = 1.0,
         features: int = 5,
         drifts: int = 1,
+        affine: bool = True,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        given = {k: v for k, v in locals().items() if k not in _NOT_KEPT}
         super().__init__()
+        self._given = given
         self.event_shape = tuple(check_int_range("event_shape", d, 1, 1 << 31) for d in event_shape)
         width = check_int_range("width", width, 1, 1 << 20)
         depth = check_int_range("depth", depth, 1, 1 << 10)
+        features = check_int_range("features", features, 0, 1 << 10)
         self.drifts = check_int_range("drifts", drifts, 1, 3)
         self.T, self.scale = check_positive("T", T), check_positive("scale", scale)
         like: dict[str, Any] = {"dtype": dtype, "device": device}
         spectrum = math.pi * 2.0 ** torch.arange(features, **like)
         self.register_buffer("frequencies", spectrum, persistent=False)
-        d = math.prod(self.event_shape)
-        sizes = [d + 2 * features + 1, *[width] * depth, d * self.drifts]
+        d, times = math.prod(self.event_shape), 2 * features + 1
+        sizes = [d + times, *[width] * depth, d * self.drifts]
         self.layers = nn.ModuleList(_linear(n, m, like) for n, m in itertools.pairwise(sizes))
+        self.matrix = _zero(d, d * self.drifts, like, bias=False) if affine else None
+        self.scales = _zero(times, 2 * d * self.drifts, like) if affine else None
         self._initialize(check_int_range("seed", seed, 0, 1 << 64))
+
+    def config(self) -> dict[str, Any]:
+        """What ``DriftMLP(**values)`` needs to build this network again: plain values."""
+        return {**self._given, "event_shape": list(self.event_shape)}
 
     @torch.no_grad()
     def _initialize(self, seed: int) -> None:
@@ -78,17 +94,30 @@ class DriftMLP(nn.Module):
             )
         way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1).expand(len(x), 1)
         phase = way * self.get_buffer("frequencies")
-        h = torch.cat([x.flatten(1) / self.scale, way, phase.sin(), phase.cos()], 1)
+        y, f = x.flatten(1) / self.scale, torch.cat([way, phase.sin(), phase.cos()], 1)
+        h = torch.cat([y, f], 1)
         layers: list[Any] = list(self.layers)
         *hidden, last = layers
         for layer in hidden:
             h = nn.functional.silu(layer(h))
         out: Tensor = last(h)
+        if self.matrix is not None and self.scales is not None:
+            slopes, shifts = self.scales(f).chunk(2, 1)
+            out = out + self.matrix(y) + shifts + slopes * torch.cat([y] * self.drifts, 1)
         return out.view(-1, *([2] if self.drifts == 2 else []), *self.event_shape)
 
 
-def _linear(inputs: int, outputs: int, like: dict[str, Any]) -> nn.Linear:
+def _linear(inputs: int, outputs: int, like: dict[str, Any], *, bias: bool = True) -> nn.Linear:
     """A linear layer whose weights are not drawn: torch's own draws are no part of the seed."""
     build: Any = skip_init
-    layer: nn.Linear = build(nn.Linear, inputs, outputs, **like)
+    layer: nn.Linear = build(nn.Linear, inputs, outputs, bias=bias, **like)
+    return layer
+
+
+def _zero(inputs: int, outputs: int, like: dict[str, Any], *, bias: bool = True) -> nn.Linear:
+    """A linear layer that gives zero."""
+    layer = _linear(inputs, outputs, like, bias=bias)
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.zero_()
     return layer

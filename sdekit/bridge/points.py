@@ -12,12 +12,16 @@ from torch import Tensor
 from sdekit.bridge.cache import Trajectories
 from sdekit.bridge.counters import POINT, stream
 from sdekit.bridge.ends import End
+from sdekit.bridge.supply import Supplied
 
 
-class Points(ABC):
+class Points(Supplied, ABC):
     """Tuples of states, drawn by the counters of (seed, half_step)."""
 
-    def __init__(self, seed: int, half_step: int, count: int) -> None:
+    def __init__(
+        self, seed: int, half_step: int, count: int, supply: Trajectories | None = None
+    ) -> None:
+        super().__init__(supply)
         self.seed, self.half_step, self.count = seed, half_step, count
 
     @abstractmethod
@@ -27,16 +31,6 @@ class Points(ABC):
     def all(self) -> tuple[Tensor, ...]:
         """``count`` of them: what least squares see."""
         return self.batch(0, self.count)
-
-    @property
-    def seconds(self) -> float:
-        """Of simulation so far."""
-        return 0.0
-
-    @property
-    def most(self) -> int:
-        """The largest batch."""
-        return 1 << 31
 
     def normal(self, like: Tensor, step: int) -> Tensor:
         """Standard normals of x's shape for this step."""
@@ -68,7 +62,7 @@ class Simulated(Points):
     """Both ends (x_0, x_T) of cached paths, which ran backward or forward."""
 
     def __init__(self, cache: Trajectories, seed: int, half_step: int, *, backward: bool) -> None:
-        super().__init__(seed, half_step, cache.paths)
+        super().__init__(seed, half_step, cache.paths, cache)
         self.cache, self.backward = cache, backward
 
     def batch(self, step: int, size: int) -> tuple[Tensor, ...]:
@@ -78,16 +72,6 @@ class Simulated(Points):
     def all(self) -> tuple[Tensor, ...]:
         """The ends of all paths."""
         return self._ends(self.cache.all())
-
-    @property
-    def seconds(self) -> float:
-        """Of simulation so far."""
-        return self.cache.seconds
-
-    @property
-    def most(self) -> int:
-        """The paths of the cache."""
-        return self.cache.paths
 
     def _ends(self, paths: Tensor) -> tuple[Tensor, Tensor]:
         first, last = torch.unbind(paths)

@@ -10,7 +10,7 @@ the other.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import torch
 from sdekit_kernels.dispatch import compute_dtype
@@ -20,6 +20,7 @@ from sdekit.bridge.cache import Trajectories
 from sdekit.bridge.drifts import Drift
 from sdekit.bridge.grid import Direction, TimeGrid, opposite
 from sdekit.bridge.points import Points
+from sdekit.bridge.supply import Supplied
 from sdekit.sde import AffineSDE, expand
 
 
@@ -35,26 +36,22 @@ class Examples(NamedTuple):
     seen: Tensor | None = None
 
 
-class Problem(ABC):
+ALL: Final = slice(None)
+
+
+class Problem(Supplied, ABC):
     """The regression of one half-step."""
 
     @abstractmethod
-    def batch(self, step: int, size: int) -> Examples:
-        """The examples of one step of a regression, a function of the step alone."""
+    def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
+        """The examples of one step of a regression, a function of the step alone.
+
+        rows: those whose targets are asked for; the others' may be anything finite.
+        """
 
     @abstractmethod
     def at(self, j: int) -> Examples:
         """All examples of the j-th asked time, in order of motion; ``t`` may be 0-d."""
-
-    @property
-    def seconds(self) -> float:
-        """Of simulation so far."""
-        return 0.0
-
-    @property
-    def most(self) -> int:
-        """The largest batch."""
-        return 1 << 31
 
 
 def time_numbers(count: int, size: int, step: int, device: torch.device) -> Tensor:
@@ -87,6 +84,7 @@ class PathProblem(Problem):
     def __init__(
         self, cache: Trajectories, grid: TimeGrid, fixed: Drift, direction: Direction
     ) -> None:
+        super().__init__(cache)
         self.cache, self.fixed, n = cache, fixed, grid.N
         motion = opposite(direction)
         # Step i of the fixed chain, in its order of motion, is step N - 1 - i of the fitted one.
@@ -94,23 +92,20 @@ class PathProblem(Problem):
         self._arrived = grid.asked(direction).flip(0)
         self._lengths, self._n = grid.lengths(motion), n
 
-    @property
-    def seconds(self) -> float:
-        """Of simulation so far."""
-        return self.cache.seconds
-
-    @property
-    def most(self) -> int:
-        """The paths of the cache."""
-        return self.cache.paths
-
     @torch.no_grad()
-    def batch(self, step: int, size: int) -> Examples:
+    def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Each path at one of its steps."""
         paths = self.cache.batch(step, size)
         i = time_numbers(self._n, size, step, paths.device)
-        rows = torch.arange(size, device=paths.device)
-        return self._reverse(paths[i, rows], paths[i + 1, rows], i)
+        each = torch.arange(size, device=paths.device)
+        u, after = paths[i, each], paths[i + 1, each]
+        some = self._reverse(u[rows], after[rows], i[rows])
+        if len(some.x) == size:
+            return some
+        # The fixed drift is a network: each process asks it about its own rows alone.
+        target = torch.zeros_like(after)
+        target[rows] = some.target
+        return Examples(as_times(self._arrived, u)[i], after, target)
 
     @torch.no_grad()
     def at(self, j: int) -> Examples:
@@ -139,11 +134,12 @@ class ScoreProblem(Problem):
     """
 
     def __init__(self, points: Points, grid: TimeGrid, reference: AffineSDE) -> None:
+        super().__init__(points)
         self.points, self.reference = points, reference
         self._times, self._n = grid.asked("backward"), grid.N
 
     @torch.no_grad()
-    def batch(self, step: int, size: int) -> Examples:
+    def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Fresh points, each at one of the grid's times."""
         (x0,) = self.points.batch(step, size)
         return self._denoise(x0, time_numbers(self._n, size, step, x0.device), step)

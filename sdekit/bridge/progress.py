@@ -10,16 +10,19 @@ from sdekit.bridge.regression import OnStep
 
 
 @contextmanager
-def shown(progress: bool, half_steps: int) -> Iterator[OnStep | None]:
-    """What a regression tells its steps to, for a tqdm bar; None without one."""
+def shown(progress: bool, half_steps: int, done: int = 0) -> Iterator[OnStep | None]:
+    """What a regression tells its steps to, for a tqdm bar; None without one.
+
+    done: how many half-steps were done before.
+    """
     if not progress:
         yield None
         return
     from tqdm import tqdm
 
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    bar: Any = tqdm(total=float(half_steps), desc="bridge", bar_format=form)
-    whole = 0
+    bar: Any = tqdm(total=float(half_steps), initial=done, desc="bridge", bar_format=form)
+    whole = done
 
     def on_step(done: int, way: float, loss: float) -> None:
         nonlocal whole

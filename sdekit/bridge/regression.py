@@ -3,23 +3,33 @@ r"""How a half-step's drift is fitted: in closed form by least squares, or a net
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, final
 
 import torch
-from sdekit_kernels.checks import check_int_range, check_positive
+from sdekit_kernels.checks import check_choice, check_int_range, check_positive
 from torch import Tensor
 
 from sdekit.bridge.drifts import AffineDrift, NetworkDrift
 from sdekit.bridge.grid import Direction, TimeGrid
 from sdekit.bridge.problems import Examples, Problem
-from sdekit.sde import expand
 from sdekit.train.budget import Budget, learning_rate_factor
-from sdekit.train.learner import Learner
+from sdekit.train.learner import READ_EVERY, Learner, first_parameter
 from sdekit.train.parallel import data_parallel
+from sdekit.train.precision import PRECISIONS
 
 OnStep = Callable[[int, float, float], None]
 """(steps done, fraction of the way, loss)."""
+
+
+class Keep(Protocol):
+    """What keeps the state of a regression in its middle, and brings it back."""
+
+    def begin(self, learner: Learner, budget: Budget) -> None:
+        """Put what was kept into both, before the first step."""
+
+    def after(self, learner: Learner, budget: Budget) -> None:
+        """After each step."""
 
 
 @final
@@ -67,6 +77,8 @@ class Adam:
     The learning rate rises on a line over the first ``warmup`` of the steps to ``lr`` and falls to
     0 on a cosine, anew in each half-step. ema, clip, precision, compiled: as for
     ``sdekit.train.train``; a half-step ends with the averaged weights in its network.
+    first_steps: of the half-steps in which a network begins from nothing, in the place of
+    ``steps``: 1 and 2, or 1 where one network has both drifts.
     Raises TypeError or ValueError for numbers out of their range.
     """
 
@@ -78,36 +90,75 @@ class Adam:
     clip: float | None = 1.0
     precision: str = "full"
     compiled: bool = False
+    first_steps: int | None = None
 
     def __post_init__(self) -> None:
+        check_choice("precision", self.precision, PRECISIONS)
         check_int_range("steps", self.steps, 1, 1 << 31)
+        if self.first_steps is not None:
+            check_int_range("first_steps", self.first_steps, 1, 1 << 31)
         check_int_range("batch", self.batch, 1, 1 << 31)
         check_positive("lr", self.lr)
-        check_positive("warmup", self.warmup, allow_zero=True)
+        for name, least in (("warmup", "the share of the steps that lr rises"), ("ema", "a decay")):
+            if check_positive(name, getattr(self, name), allow_zero=True) >= 1.0:
+                raise ValueError(f"{name} is {least}, below 1, got {getattr(self, name):g}")
+        if self.clip is not None:
+            check_positive("clip", self.clip)
+
+    def of(self, half_step: int, one_net: bool) -> Adam:
+        """What a half-step does: its steps are ``steps``."""
+        if self.first_steps is None:
+            return self
+        first = half_step <= (1 if one_net else 2)
+        return replace(self, steps=self.first_steps if first else self.steps, first_steps=None)
 
     def fit(
-        self, problem: Problem, drift: NetworkDrift, on_step: OnStep | None = None
+        self,
+        problem: Problem,
+        drift: NetworkDrift,
+        on_step: OnStep | None = None,
+        *,
+        keep: Keep | None = None,
     ) -> list[float]:
         """Fit the network of ``drift``, both rows of it where it has two; the loss of each step.
 
+        on_step: called for each step in turn; on CUDA, where losses are read every 20 steps, up to
+        19 steps later. keep: what keeps the state of a regression in its middle. Under torchrun
+        each process evaluates the network on its share of a batch.
         Raises ArithmeticError, with step and learning rate, for a loss that is not finite or has
         exploded; the network then has the weights of that step.
         """
         batch, budget, net = min(self.batch, problem.most), Budget(self.steps, None), drift.net
-        with data_parallel(batch) as ranks:
+        device = first_parameter(net).device
+        with data_parallel(batch, device) as ranks:
             learner = Learner(
-                net, ranks, lr=self.lr, ema=self.ema, clip=self.clip, precision=self.precision
+                net,
+                ranks,
+                lr=self.lr,
+                ema=self.ema,
+                clip=self.clip,
+                precision=self.precision,
+                every=READ_EVERY.get(device.type, 1),
             )
             score = learner.score(self.compiled)
             budget.start()
+            if keep is not None:
+                keep.begin(learner, budget)
+            told = len(learner.losses)
             net.train()
             while budget.way < 1.0:
-                each = _squares(score, problem.batch(budget.done, batch), drift)
-                learner.step(each, self.lr * learning_rate_factor(budget.way, self.warmup))
+                examples = problem.batch(budget.done, batch, ranks.rows)
+                rate = self.lr * learning_rate_factor(budget.way, self.warmup)
+                learner.step(_squares(score, examples, drift), rate)
                 budget.done += 1
                 budget.move(0.0)
-                if on_step is not None:
-                    on_step(budget.done, budget.way, learner.losses[-1])
+                if keep is not None:
+                    keep.after(learner, budget)
+                if budget.way >= 1.0:
+                    learner.read()
+                while on_step is not None and told < len(learner.losses):
+                    told += 1
+                    on_step(told, told / self.steps, learner.losses[told - 1])
             learner.check_finite()
         learner.average.copy_to_module()
         net.eval()
@@ -119,8 +170,8 @@ def _squares(
 ) -> Tensor:
     """Each row's mean square of output less target, both in the network's unit: (B,)."""
     t, x, target, seen = examples
-    unit = drift.unit(t).to(x.dtype)
-    left = net(t, x) - expand(unit, target) * target
+    unit = drift.units(t).to(x.dtype)
+    left = net(t, x) - unit.view(*unit.shape, *[1] * (target.ndim - unit.ndim)) * target
     if seen is not None:
         left = left * seen
     return left.flatten(1).square().mean(1)

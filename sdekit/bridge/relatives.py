@@ -36,6 +36,7 @@ class BridgeMatching(Driver):
 
     takes_one_net = True
     noise = "own"
+    options = ("start", "uniform")
 
     def __init__(
         self,
@@ -72,6 +73,8 @@ class FlowMatching(Driver):
     It samples with method="flow" alone, in both directions. start: "independent" or "ot".
     Other arguments: see ``Driver``; the reference gives T alone.
     """
+
+    options = ("start",)
 
     def __init__(
         self, source: Any, target: Any, *, start: str = "independent", **options: Any

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
-from sdekit.bridge.grid import Direction
+from sdekit.bridge.grid import Direction, check_direction
 
 
 class Estimate(NamedTuple):
@@ -63,3 +64,42 @@ class BridgeState:
         """The mean loss of the last tenth."""
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         return sum(tail) / len(tail)
+
+
+def to_plain(state: BridgeState) -> dict[str, Any]:
+    """A state in JSON's values, exactly, without its losses."""
+    measures = {f.name: _plain(getattr(state.measures, f.name)) for f in fields(Measures)}
+    seconds = {k: round(v, 3) for k, v in state.seconds.items()}
+    kept = {"half_step": state.half_step, "direction": state.direction, "seconds": seconds}
+    return {**kept, "measures": measures}
+
+
+def from_plain(plain: dict[str, Any], losses: tuple[float, ...]) -> BridgeState:
+    """The inverse of ``to_plain``; raises KeyError or TypeError for what is none."""
+    found = plain["measures"]
+    measures = Measures(
+        source=_end(found["source"]),
+        target=_end(found["target"]),
+        change=_estimate(found["change"]),
+        reversibility=_estimate(found["reversibility"]),
+    )
+    direction = check_direction(plain["direction"])
+    return BridgeState(plain["half_step"], direction, losses, measures, dict(plain["seconds"]))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, numbers that JSON does not have as words."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _end(plain: list[Any] | None) -> EndError | None:
+    if plain is None:
+        return None
+    sliced, floor, (value, error) = plain
+    return EndError(float(sliced), float(floor), Estimate(float(value), float(error)))
+
+
+def _estimate(plain: list[Any] | None) -> Estimate | None:
+    return None if plain is None else Estimate(*map(float, plain))

@@ -2,7 +2,7 @@ r"""A bridge that can be used: samples in both directions, its probability flow,
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -15,6 +15,7 @@ from sdekit.bridge.drifts import Drift, FlowDrift, kinks
 from sdekit.bridge.ends import End, Law
 from sdekit.bridge.grid import Direction, TimeGrid, check_direction
 from sdekit.bridge.trajectories import Noise, trajectories
+from sdekit.grid import as_times, locate_saves, time_rounding
 from sdekit.likelihood import Flow, Likelihood, log_likelihood
 from sdekit.ode import integrate
 from sdekit.ode.solution import STATUS
@@ -88,6 +89,7 @@ class Transport:
         seed: int,
         first_sample: int,
         ends: bool = False,
+        at: Sequence[float] | Tensor | None = None,
         drift: Drift | None = None,
     ) -> Tensor:
         """``trajectories`` with this bridge's drift, or another one, and its noise."""
@@ -103,6 +105,7 @@ class Transport:
             first_sample=first_sample,
             noise=self.noise,
             ends=ends,
+            at=at,
             backend=self.backend,
             fuse=self.fuse,
         )
@@ -116,6 +119,7 @@ class Transport:
         seed: int = 0,
         first_sample: int = 0,
         paths: bool = False,
+        times: Sequence[float] | Tensor | None = None,
         rtol: float = 1e-4,
         atol: float = 1e-4,
     ) -> Tensor:
@@ -127,54 +131,74 @@ class Transport:
         method: "sde" on the grid's steps, the default where there is noise, or "flow", the
         probability flow, by adaptive steps with rtol and atol.
         paths: all states (N + 1, B, D...) at the grid's times in order of motion, instead of the
-        last, (B, D...).
+        last, (B, D...). times: the states (K, B, D...) at these times, in order of motion.
         Raises TypeError or ValueError for what does not fit, RuntimeError before a fit,
         ArithmeticError for paths that leave the finite numbers.
         """
         way = check_direction(direction)
+        if paths and times is not None:
+            raise TypeError("give paths=True, the states at the grid's times, or times=, not both")
         starts = self.starts(x, way, seed, first_sample)
         if method is None:
             method = "flow" if self.reference is None else "sde"
         if check_choice("method", method, METHODS) == "flow":
-            return self._along_flow(starts, way, paths, rtol, atol)
+            shown = self._shown(way, paths, times)
+            return self._along_flow(starts, way, shown, rtol, atol)
         number = path_number(0, first_sample)
-        moved = self.simulate(starts, way, seed=seed, first_sample=number, ends=not paths)
-        return moved if paths else moved[-1]
+        ends = not paths
+        moved = self.simulate(starts, way, seed=seed, first_sample=number, ends=ends, at=times)
+        return moved if paths or times is not None else moved[-1]
+
+    def _shown(
+        self, direction: Direction, paths: bool, times: Sequence[float] | Tensor | None
+    ) -> list[float] | None:
+        """The times at which states are wanted, in order of motion; None: the last one alone."""
+        grid = self.grid.path(direction).tolist()
+        if times is None:
+            return grid if paths else None
+        shown = as_times("times", times)
+        # Raises for what lies outside the grid or does not run its way, as the SDE's steps do.
+        locate_saves(shown, grid, time_rounding(times))
+        return [min(max(t, 0.0), self.grid.T) for t in shown]
 
     @torch.no_grad()
     def _along_flow(
-        self, x: Tensor, direction: Direction, paths: bool, rtol: float, atol: float
+        self, x: Tensor, direction: Direction, shown: list[float] | None, rtol: float, atol: float
     ) -> Tensor:
-        field, times = self.field(), self.grid.path(direction).tolist()
+        field, grid = self.field(), self.grid.path(direction).tolist()
         if x.numel() == 0:
-            return x.expand(len(times), *x.shape) if paths else x
+            return x if shown is None else x.expand(len(shown), *x.shape)
 
         def flat(t: Tensor, y: Tensor, rows: Tensor) -> Tensor:
             return field(t, y.view(-1, *x.shape[1:])).flatten(1)
 
-        states, y = [x], x.flatten(1)
-        for start, end in itertools.pairwise(times) if paths else [(times[0], times[-1])]:
-            solved = integrate(
-                flat,
-                y,
-                start,
-                end,
-                rtol=rtol,
-                atol=atol,
-                breaks=kinks(field),
-                backend=self.backend,
-                fuse=False,
+        start, end = grid[0], grid[-1]
+        inside = [t for t in shown or () if t not in (start, end)]
+        solved = integrate(
+            flat,
+            x.flatten(1),
+            start,
+            end,
+            rtol=rtol,
+            atol=atol,
+            breaks=kinks(field),
+            save_at=inside,
+            backend=self.backend,
+            fuse=False,
+        )
+        lost = (solved.status != 0).nonzero().flatten()
+        if len(lost):
+            why = STATUS[int(solved.status[int(lost[0])])]
+            raise ArithmeticError(
+                f"{len(lost)} of {len(x)} samples did not arrive along the flow, sample "
+                f"{int(lost[0])} first ({why}): write larger tolerances"
             )
-            lost = (solved.status != 0).nonzero().flatten()
-            if len(lost):
-                why = STATUS[int(solved.status[int(lost[0])])]
-                raise ArithmeticError(
-                    f"{len(lost)} of {len(x)} samples did not arrive along the flow, sample "
-                    f"{int(lost[0])} first ({why}): write larger tolerances"
-                )
-            y = solved.y
-            states.append(y.view_as(x))
-        return torch.stack(states) if paths else states[-1]
+        if shown is None:
+            return solved.y.view_as(x)
+        states = {start: x.flatten(1), end: solved.y}
+        if solved.saved is not None:
+            states |= dict(zip(inside, solved.saved, strict=True))
+        return torch.stack([states[t].view_as(x) for t in shown])
 
     def flow(self, prior: Any = None, *, at: str = "target") -> Flow:
         """The probability flow as an ``sk.Flow`` of the law at ``at``, from that of the other end.

@@ -50,6 +50,8 @@ BOUND: Final = SPACE_TIME + 10
 """Noise of the variational bound of a chain."""
 BOUND_LEVEL: Final = SPACE_TIME + 11
 """Levels of a chain at which its variational bound is evaluated."""
+LATENT: Final = SPACE_TIME + 12
+"""Latents that move from one frame of a film to the next."""
 BRIDGE: Final = 1 << 16
 """Brownian bridges: BRIDGE + j for the j-th saved time inside a step."""
 BRIDGE_AREA: Final = 1 << 24

@@ -89,10 +89,15 @@ class Batches:
 
     def fingerprint(self) -> str:
         """A hash of the data: a run is gone on with on the same ones."""
-        data = self.data.detach().cpu().contiguous()
-        digest = hashlib.sha256(f"{tuple(data.shape)} {data.dtype} ".encode())
-        digest.update(data.flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return fingerprint(self.data)
+
+
+def fingerprint(data: Tensor) -> str:
+    """A hash of shape, type and all bits of a tensor."""
+    data = data.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tuple(data.shape)} {data.dtype} ".encode())
+    digest.update(data.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _check_finite(data: Tensor) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save as serialize
+from torch import Tensor
 
 from sdekit.files import write_atomically
 from sdekit.likelihood import DataTransform
@@ -27,6 +29,7 @@ VERSION: Final = 1
 MODEL: Final = "model.safetensors"
 """The name of the model in the folder of a training."""
 _KEY: Final = "sdekit"
+_MAKERS: Final = {FORMAT: "sdekit train", "sdekit.bridge": "sdekit.bridge.save"}
 _HEADER_LIMIT: Final = 100_000_000
 """safetensors' own limit on the length of a header, in bytes."""
 
@@ -66,8 +69,14 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "info": checkpoint.info,
     }
     check_same_sde(checkpoint.net, checkpoint.sde)
+    write_with_header(path, header, checkpoint.net.state_dict())
+
+
+def write_with_header(
+    path: str | os.PathLike[str], header: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> None:
+    """A safetensors file with our JSON in its header, whole or not at all; raises OSError."""
     text = json.dumps(header, sort_keys=True, allow_nan=False)
-    state = checkpoint.net.state_dict()
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     write_atomically(Path(path), serialize(tensors, metadata={_KEY: text}))
 
@@ -91,7 +100,7 @@ def load_checkpoint(
                 "writes after its first steps"
             )
     data = Path(path).read_bytes()
-    header = _read_header(path, data)
+    header = read_header(path, data)
     try:
         tensors = parse(data)
     except (SafetensorError, KeyError, ValueError) as error:
@@ -139,8 +148,11 @@ def transform_to_dict(transform: DataTransform | None) -> dict[str, Any] | None:
     }
 
 
-def _read_header(path: Any, data: bytes) -> dict[str, Any]:
-    """Our JSON from the safetensors header: 8 bytes of its length, then that much JSON."""
+def read_header(path: Any, data: bytes, form: str = FORMAT) -> dict[str, Any]:
+    """Our JSON from the safetensors header: 8 bytes of its length, then that much JSON.
+
+    Raises CheckpointError for what has none, or is not of the kind ``form``.
+    """
     length = int.from_bytes(data[:8], "little")
     raw = data[8 : 8 + length]
     if len(data) < 9 or length > _HEADER_LIMIT or not raw.startswith(b"{"):
@@ -156,17 +168,17 @@ def _read_header(path: Any, data: bytes) -> dict[str, Any]:
     if text is None:
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of sdekit: make one with "
-            "sdekit train"
+            f"{_MAKERS.get(form, 'sdekit')}"
         )
     try:
         header = json.loads(text)
         kind, version = header["format"], header["version"]
     except (ValueError, RecursionError, KeyError, TypeError):
         raise CheckpointError(f"{path} has a header that sdekit cannot read") from None
-    if kind != FORMAT or version != VERSION:
+    if kind != form or version != VERSION:
         raise CheckpointError(
             f"{path} is a checkpoint of kind {kind!r}, version {version!r}; this sdekit reads "
-            f"{FORMAT!r}, version {VERSION}"
+            f"{form!r}, version {VERSION}"
         )
     result: dict[str, Any] = header
     return result

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 import torch.distributed as dist
@@ -58,7 +59,13 @@ class Ranks:
                     "in several processes it must call it with one row a sample"
                 )
             own = score(t[rows] if t.ndim else t, x[rows])
-            below, above = x[: rows.start] * 0.0, x[rows.stop :] * 0.0
+            if own.shape[1:] == x.shape[1:]:
+                below, above = x[: rows.start] * 0.0, x[rows.stop :] * 0.0
+            else:
+                # Two drifts from one network: nobody differentiates those with respect to x.
+                below, above = (
+                    own.new_zeros(n, *own.shape[1:]) for n in (rows.start, len(x) - rows.stop)
+                )
             return torch.cat([below, own, above])
 
         return shared
@@ -98,30 +105,48 @@ class Ranks:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
+    def from_rank(self, tensor: Tensor, rank: int) -> None:
+        """Give all processes the values that ``tensor`` has in one of them."""
+        if self.world > 1:
+            dist.broadcast(tensor, rank)
+
+    def least(self, value: int) -> int:
+        """The smallest of the processes' values, below 2^53."""
+        if self.world == 1:
+            return value
+        own = torch.tensor(float(value), dtype=torch.float64, device=_device())
+        dist.all_reduce(own, op=dist.ReduceOp.MIN)
+        return int(own)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:
             self.sum(0.0)
 
 
+ALONE: Final = Ranks(0, 1, 1)
+"""One process."""
+
+
 @contextmanager
-def data_parallel(batch: int, device: torch.device | None = None) -> Iterator[Ranks]:
+def data_parallel(batch: int | None, device: torch.device | None = None) -> Iterator[Ranks]:
     """The processes of torchrun, or one alone; a process group that this opens is closed again.
 
-    device: where the network is, None for ``local_device()``. gloo on the CPU, NCCL on CUDA; a
-    process group that is open already is used as it is.
+    batch: how many rows are shared out; None: none are, yet. device: where the network is, None for
+    ``local_device()``. gloo on the CPU, NCCL on CUDA; a process group that is open already is used
+    as it is.
     Raises ValueError for a batch of fewer rows than processes.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     ours = world > 1 and dist.is_available() and not dist.is_initialized()
     if ours:
         kind = (local_device() if device is None else device).type
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        _open("nccl" if kind == "cuda" else "gloo")
     try:
         alone = not (dist.is_available() and dist.is_initialized())
-        ranks = (
-            Ranks(0, 1, batch) if alone else Ranks(dist.get_rank(), dist.get_world_size(), batch)
-        )
+        rank, world = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
+        batch = world if batch is None else batch
+        ranks = Ranks(rank, world, batch)
         if batch < ranks.world:
             raise ValueError(
                 f"a batch of {batch} is too small for {ranks.world} processes: write batch="
@@ -131,6 +156,27 @@ def data_parallel(batch: int, device: torch.device | None = None) -> Iterator[Ra
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+_opened: list[str] = []
+"""The process groups that this process has opened, one after the other."""
+
+
+def _open(kind: str) -> None:
+    """Open the process group of torchrun's variables, as often as there are trainings in a program.
+
+    torchrun's own store outlives a group, and the processes of a first life: who opens the next
+    group would find the addresses of the last there, and be refused by them (torch 2.13: at the
+    second or third opening, and after a restart). Each opening has names of its own.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store, rank, world = next(dist.rendezvous("env://"))
+        own = dist.PrefixStore(f"sdekit/{life}/{len(_opened)}", store)
+        dist.init_process_group(kind, store=own, rank=rank, world_size=world)
+    else:
+        dist.init_process_group(kind)
+    _opened.append(kind)
 
 
 def local_device() -> torch.device:

@@ -7,19 +7,12 @@ the clock has no say (``TrainReport.reproducible``).
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, final
 
-import torch
-from sdekit_kernels.checks import check_int_range, check_positive
 from torch import nn
 
 from sdekit.likelihood import DataTransform
@@ -33,9 +26,10 @@ from sdekit.train.checkpoint import (
     check_same_sde,
     save_checkpoint,
 )
+from sdekit.train.folder import Folder, versions
 from sdekit.train.learner import Learner
 from sdekit.train.spec import network_to_dict, sde_to_dict
-from sdekit.train.state import STATE, locked, read_state, write_facts, write_state
+from sdekit.train.state import STATE
 
 
 @final
@@ -55,31 +49,14 @@ class Run:
         every_steps: int | None = None,
         writes: bool = True,
     ) -> None:
-        if every_seconds is not None:
-            every_seconds = check_positive("save_seconds", every_seconds, allow_zero=True)
-        if every_steps is not None:
-            every_steps = check_int_range("save_steps", every_steps, 1, 1 << 31)
-        self.folder = None if folder is None else Path(folder)
-        # As JSON gives them back: tuples are lists there.
-        self.settings = {} if folder is None else json.loads(json.dumps(dict(settings())))
-        self.every_seconds, self.every_steps, self.writes = every_seconds, every_steps, writes
+        self.folder = Folder(
+            folder, settings, every_seconds=every_seconds, every_steps=every_steps, writes=writes
+        )
         self.saved: int | None = None
-        self._last = time.perf_counter()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within the block the folder exists, and no other process trains in it.
-
-        Raises OSError for a folder that cannot be made, or in which another process trains.
-        """
-        if self.folder is None:
-            yield
-            return
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(self.folder))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder) if self.writes else nullcontext():
-            yield
+    def held(self) -> AbstractContextManager[None]:
+        """``Folder.held``: within the block no other process trains in this folder."""
+        return self.folder.held()
 
     def resume(self, learner: Learner, budget: Budget) -> int | None:
         """Put the last checkpoint into ``learner`` and ``budget``; its step, None without one.
@@ -89,26 +66,26 @@ class Run:
         smaller one.
         """
         budget.start()
-        if self.folder is None or (found := read_state(self.folder)) is None:
+        if (found := self.folder.read()) is None:
             return None
+        assert self.folder.path is not None
         facts, tensors = found
         try:
-            self._refuse_others(facts["settings"])
-            self._refuse_diverged(facts["loss"], facts["step"], learner.lr)
+            self.folder.refuse_others(facts["settings"], self.folder.settings)
+            self.folder.refuse_diverged(facts["loss"], f"step {facts['step']}", learner.lr)
             learner.restore(tensors, facts["scaler"])
             budget.start(facts["step"], facts["seconds"], facts["clock_led"])
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
-                f"{self.folder / STATE} does not hold together: {error}"
+                f"{self.folder.path / STATE} does not hold together: {error}"
             ) from None
-        self.saved = budget.done
+        self.folder.tidy(facts)
+        self._stands(budget.done)
         return self.saved
 
     def due(self, budget: Budget) -> bool:
         """Whether it is time to save; of several processes one must decide it for all."""
-        by_steps = self.every_steps is not None and budget.done % self.every_steps == 0
-        passed = time.perf_counter() - self._last
-        return by_steps or (self.every_seconds is not None and passed > self.every_seconds)
+        return self.folder.due(budget.done)
 
     def save(self, learner: Learner, budget: Budget, model: Checkpoint | None) -> None:
         """Write the state, unless that of this step stands there already, and the model.
@@ -118,32 +95,18 @@ class Run:
         """
         learner.read()
         learner.check_finite()
-        self._last = time.perf_counter()
-        if self.folder is None or not self.writes:
+        self.folder.begin_wait()
+        if self.folder.path is None or not self.folder.writes:
             return
-        facts = {
-            "step": budget.done,
-            "seconds": round(budget.elapsed, 3),
-            "clock_led": budget.led,
-            "lr": learner.lr,
-            "loss": {"status": "finite", "last": learner.losses[-1] if learner.losses else None},
-            "settings": self.settings,
-            "scaler": learner.scaler.state_dict(),
-            "versions": versions(),
-        }
-        try:
-            if self.saved != budget.done:
-                write_state(self.folder, facts, learner.state())
-                self.saved = budget.done
-            if model is not None and budget.done:
-                done = {"steps": budget.done, "reproducible": not budget.led}
-                with learner.average.swapped():
-                    save_checkpoint(
-                        self.folder / MODEL, replace(model, info={**model.info, **done})
-                    )
-        except OSError as error:
-            text = f"{error.strerror} ({self._stays()}: make room and give the same command again)"
-            raise OSError(error.errno, text, error.filename) from error
+        if self.saved != budget.done:
+            self.folder.write(self._facts(learner, budget), learner.state())
+            self._stands(budget.done)
+        if model is not None and budget.done:
+            done = {"steps": budget.done, "reproducible": not budget.led}
+            with learner.average.swapped(), self.folder.full_disk():
+                save_checkpoint(
+                    self.folder.path / MODEL, replace(model, info={**model.info, **done})
+                )
 
     @contextmanager
     def watching(self, learner: Learner) -> Iterator[None]:
@@ -151,34 +114,26 @@ class Run:
         try:
             yield
         except ArithmeticError as error:
-            if self.folder is None:
+            if self.folder.path is None:
                 raise
-            found = read_state(self.folder) if self.writes else None
-            if found is not None:
-                status = {"status": "diverged", "what": str(error), "lr": learner.lr}
-                write_facts(self.folder, {**found[0], "loss": status})
-            raise ArithmeticError(f"{error} ({self._stays()} in {self.folder})") from error
+            self.folder.mark_diverged(error, learner.lr)
+            text = f"{error} ({self.folder.stays()} in {self.folder.path})"
+            raise ArithmeticError(text) from error
 
-    def _stays(self) -> str:
-        if self.saved is None:
-            return "no checkpoint was written yet"
-        return f"the checkpoint of step {self.saved} stays"
+    def _facts(self, learner: Learner, budget: Budget) -> Mapping[str, Any]:
+        return {
+            "step": budget.done,
+            "seconds": round(budget.elapsed, 3),
+            "clock_led": budget.led,
+            "lr": learner.lr,
+            "loss": {"status": "finite", "last": learner.losses[-1] if learner.losses else None},
+            "settings": self.folder.settings,
+            "scaler": learner.scaler.state_dict(),
+            "versions": versions(),
+        }
 
-    def _refuse_diverged(self, loss: Mapping[str, Any], step: int, lr: float) -> None:
-        if loss["status"] != "finite" and lr >= loss["lr"]:
-            raise ArithmeticError(
-                f"this training diverged with lr={loss['lr']:g}: {loss['what']}; with a smaller lr "
-                f"it goes on from step {step}"
-            )
-
-    def _refuse_others(self, theirs: Mapping[str, Any]) -> None:
-        for name, own in self.settings.items():
-            if theirs.get(name) != own:
-                raise CheckpointError(
-                    f"{self.folder} holds a training with another {name}: "
-                    f"{_short(theirs.get(name))} there, {_short(own)} asked for; give another "
-                    f"folder, or the same {name}"
-                )
+    def _stands(self, step: int) -> None:
+        self.saved, self.folder.saved = step, f"step {step}"
 
 
 def as_checkpoint(
@@ -196,17 +151,3 @@ def as_checkpoint(
     assert isinstance(net, Preconditioned)
     check_same_sde(net, sde)
     return Checkpoint(net, sde, transform, info)
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    try:
-        own = version("sdekit")
-    except PackageNotFoundError:
-        own = "unknown"
-    return {"sdekit": own, "torch": torch.__version__}
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -33,11 +33,13 @@ VERSION: Final = 1
 STATE: Final = "state.json"
 
 
-def write_state(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_state(
+    folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], form: str = FORMAT
+) -> None:
     """Write the pair; what was there stays until the new pair is whole.
 
-    facts: plain values, with "step" among them. Raises OSError, naming the file, if it cannot be
-    written.
+    facts: plain values, with "step" among them. form: what kind of work the folder keeps. Raises
+    OSError, naming the file, if it cannot be written.
     """
     data = serialize({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
@@ -45,18 +47,18 @@ def write_state(folder: Path, facts: Mapping[str, Any], tensors: Mapping[str, Te
     name = f"state-{facts['step']:06d}-{digest[:8]}.safetensors"
     write_atomically(folder / name, data)
     file = {"file": name, "bytes": len(data), "sha256": digest}
-    write_facts(folder, {**facts, "tensors": file})
-    _remove_others(folder, name)
+    write_facts(folder, {**facts, "tensors": file}, form)
+    remove_others(folder, name)
 
 
-def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+def write_facts(folder: Path, facts: Mapping[str, Any], form: str = FORMAT) -> None:
     """Write the JSON alone: new facts about the tensors that it names."""
-    whole = {"format": FORMAT, "version": VERSION, **facts}
+    whole = {"format": form, "version": VERSION, **facts}
     write_atomically(folder / STATE, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
     _sync(folder)
 
 
-def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+def read_state(folder: Path, form: str = FORMAT) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """The facts and the tensors of the last whole pair; None if the folder has none yet.
 
     Raises CheckpointError that says in what way the pair is damaged or of another kind.
@@ -69,10 +71,10 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     except (ValueError, RecursionError):
         raise CheckpointError(f"{path} is damaged: it is no JSON; {_AGAIN}") from None
     kind = (facts.get("format"), facts.get("version")) if isinstance(facts, dict) else (None, None)
-    if kind != (FORMAT, VERSION):
+    if kind != (form, VERSION):
         raise CheckpointError(
             f"{path} is of kind {kind[0]!r}, version {kind[1]!r}; this sdekit goes on with "
-            f"{FORMAT!r}, version {VERSION}: give another folder, or the sdekit that wrote it"
+            f"{form!r}, version {VERSION}: give another folder, or the sdekit that wrote it"
         )
     try:
         file = folder / Path(facts["tensors"]["file"]).name
@@ -113,8 +115,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _remove_others(folder: Path, kept: str) -> None:
-    """Tensors of earlier steps, and what a killed process left half written."""
+def remove_others(folder: Path, kept: str) -> None:
+    """Remove tensors of earlier steps, and what a killed process left half written."""
     for path in [
         *folder.glob("state-*.safetensors"),
         *folder.glob(".state*"),

@@ -330,10 +330,6 @@ def test_bad_input(algorithm: Any) -> None:
     with pytest.raises(ValueError, match="unknown matching"):
         algorithm(x, y, matching="means")
     bridge = algorithm(x, y, regression=LeastSquares(), cache=Cache(memory=10), measure=0)
-    if algorithm is DSBM:
-        bridge.advance()
-    else:
-        bridge.first = "paths"
     with pytest.raises(ValueError, match=r"takes \d+ bytes, 10 are free on cpu: 0 paths fit"):
         bridge.advance()
 

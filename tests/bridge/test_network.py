@@ -1,0 +1,60 @@
+"""The small network for drifts: what it can be exactly, and how it begins."""
+
+from __future__ import annotations
+
+import pytest
+import sdekit_kernels
+import torch
+
+from sdekit.bridge import DriftMLP
+
+
+@pytest.mark.parametrize("drifts", [1, 2])
+@pytest.mark.parametrize("affine", [True, False])
+def test_it_begins_at_zero_and_has_its_shape(drifts: int, affine: bool) -> None:
+    net = DriftMLP((3, 2), width=8, depth=2, drifts=drifts, affine=affine, T=2.0, scale=3.0)
+    x, t = torch.ones(5, 3, 2), torch.linspace(0.0, 2.0, 5)
+    shape = (5, 3, 2) if drifts == 1 else (5, 2, 3, 2)
+    for time in (t, t[1]):
+        out = net(time, x)
+        assert out.shape == shape and not bool(out.any())
+
+
+def test_its_affine_path_is_an_affine_drift() -> None:
+    # a(t) = 0.5 t / T for each component, W, c(t) = -t / T + 1: exact, with F still zero.
+    net = DriftMLP((3,), width=8, depth=1, T=2.0, scale=4.0)
+    W = sdekit_kernels.normal((3, 3), seed=1)
+    assert net.matrix is not None and net.scales is not None
+    with torch.no_grad():
+        net.matrix.weight.copy_(4.0 * W)
+        # slopes first, then shifts; the first feature is t / T.
+        net.scales.weight[:3, 0] = 4.0 * 0.5
+        net.scales.weight[3:, 0] = -1.0
+        net.scales.bias[3:] = 1.0
+    x, t = sdekit_kernels.normal((6, 3), seed=2), torch.linspace(0.0, 2.0, 6)
+    way = (t / 2.0).unsqueeze(1)
+    assert torch.allclose(net(t, x), x @ W.mT + 0.5 * way * x + 1.0 - way, atol=1e-6)
+
+
+def test_two_drifts_have_slopes_and_shifts_of_their_own() -> None:
+    net = DriftMLP((2,), width=4, depth=1, drifts=2)
+    assert net.scales is not None
+    with torch.no_grad():
+        # slopes of the first drift (2), of the second (2), then shifts likewise.
+        net.scales.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0, 0.1, 0.2, 0.3, 0.4]))
+    out = net(torch.tensor(0.5), torch.ones(1, 2))
+    expected = torch.tensor([[[1.1, 2.2], [3.3, 4.4]]])
+    assert torch.allclose(out, expected)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_its_config_makes_it_again(affine: bool) -> None:
+    net = DriftMLP((2,), 6, 2, T=3.0, scale=2.0, features=3, drifts=2, affine=affine, seed=5)
+    again = DriftMLP(**net.config())
+    assert again.config() == net.config()
+    again.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        for weight in (*net.parameters(), *again.parameters()):
+            weight.fill_(0.1)
+    x = torch.ones(4, 2)
+    assert torch.equal(again(torch.tensor(0.3), x), net(torch.tensor(0.3), x))
