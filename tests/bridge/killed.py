@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -31,6 +30,7 @@ from sdekit.train.budget import Budget
 from sdekit.train.learner import Learner
 from sdekit.train.state import read_state
 from tests.bridge.folders import make, samples
+from tests.processes import fork
 
 
 def fit(
@@ -41,21 +41,6 @@ def fit(
     states = bridge.fit(folder=folder, save_steps=every, save_seconds=None)
     told = repr([(s.half_step, s.losses, s.measures) for s in states]).encode()
     return hashlib.sha256(samples(bridge).numpy().tobytes() + told).hexdigest()
-
-
-def fork(work: Callable[[], Any]) -> int:
-    """The process id of a child that does ``work`` and ends with 0."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return child
 
 
 def place(run: Path) -> list[int]:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import run_script
+
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-
-
-def script(name: str, *arguments: object) -> Any:
-    """What a script beside this file prints, run with one thread."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / name), *map(str, arguments)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +18,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Both ways in one process: importing torch is a part of their time."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    return script("killed.py", tmp_path_factory.mktemp("killed"))
+    return run_script(HERE / "killed.py", tmp_path_factory.mktemp("killed"))
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(killed: dict[str, Any]) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.bridge.test_bridge_kill import script
+from tests.processes import run_script
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = script("two_bridges.py", tmp_path_factory.mktemp("two"))
+    path = run_script(Path(__file__).parent / "two_bridges.py", tmp_path_factory.mktemp("two"))
     return json.loads(Path(path).read_text())
 
 

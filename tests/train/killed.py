@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -28,6 +27,7 @@ from sdekit.score import MLP
 from sdekit.sde import VP
 from sdekit.train import load_checkpoint, train
 from sdekit.train.state import read_state
+from tests.processes import fork
 
 STEPS = 120
 
@@ -43,21 +43,6 @@ def fit(folder: Path | None, steps: int = STEPS, every: int = 3) -> str:
     for p in net.parameters():
         digest.update(p.detach().numpy().tobytes())
     return digest.hexdigest()
-
-
-def fork(work: Callable[[], None]) -> int:
-    """The process id of a child that does ``work`` and ends with 0."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return child
 
 
 def step_on_disk(run: Path) -> int:

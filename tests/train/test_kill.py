@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.processes import run_script
+
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-
-
-def script(name: str, *arguments: object) -> dict[str, Any]:
-    """What a script beside this file prints, run with one thread."""
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / name), *map(str, arguments)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    found = script("killed.py", "random", tmp_path)
+    found = run_script(HERE / "killed.py", "random", tmp_path)
     assert found["code"] == 0 and found["got"] == found["want"] == found["whole"]
     # How often and where depends on the machine; each kill left a whole pair behind (the script
     # reads it), never an older one than the kill before.
@@ -47,7 +25,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_before_any_call_of_a_save_the_last_pair_is_whole(tmp_path: Path) -> None:
-    found = script("killed.py", "calls", tmp_path)
+    found = run_script(HERE / "killed.py", "calls", tmp_path)
     # Two saves of 4 files' worth of calls; each is a place to die.
     assert len(found["steps"]) >= 12
     assert found["steps"][0] == 4 and found["steps"][-1] == 8
@@ -57,7 +35,7 @@ def test_killed_before_any_call_of_a_save_the_last_pair_is_whole(tmp_path: Path)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    found = script("two_ranks.py", tmp_path)
+    found = run_script(HERE / "two_ranks.py", tmp_path)
     for loss in ("dsm", "ism"):
         one = found[loss]["one"]
         for rank in found[loss]["two"]:
