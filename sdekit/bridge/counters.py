@@ -19,6 +19,9 @@ HALF_STEPS: Final = 1 << 13
 MEASURED: Final = HALF_STEPS
 """The half-step as whose paths all measurements are numbered: the same ones after each half-step,
 so that what differs between two measurements is the bridge."""
+BACK: Final = HALF_STEPS + 1
+"""The half-step as whose paths the backward samples that a user draws are numbered: there and back
+by one Brownian motion would not be there and back by the bridge."""
 PATHS: Final = 1 << 48
 """Paths of a half-step."""
 

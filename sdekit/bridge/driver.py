@@ -148,8 +148,10 @@ class Driver(ABC):
         """Do the half-steps that are left, and yield the state after each.
 
         Between two of them everything may be looked at, and changed: ``regression``, ``cache``.
-        folder, save_seconds, save_steps: as for ``fit``; a half-step in whose middle it goes on
-        must have the ``regression`` that it was begun with.
+        folder, save_seconds, save_steps: as for ``fit``. The same fit that goes on begins with the
+        ``regression`` and the ``cache`` of the last half-step that the folder knows of, and is
+        refused with others: what a loop has changed it does not change again for half-steps that
+        are done, so that the new bridge must be given it.
         """
         with self._kept(folder, save_seconds, save_steps) as keeper:
             while self.half_step < self.half_steps:
@@ -226,6 +228,9 @@ class Driver(ABC):
     def _advance(self, keeper: Keeper, on_step: OnStep | None) -> BridgeState:
         n, start = self.half_step + 1, time.perf_counter()
         way = self.direction(n)
+        if keeper.keeps:
+            # It may have been changed since the half-step before.
+            keeper.folder.settings["cache"] = describe_cache(self.cache)
         problem, last = self.problem(n), self._last(way)
 
         def spent() -> dict[str, float]:
@@ -242,7 +247,13 @@ class Driver(ABC):
             after = before
             if self._paths:
                 after = measure(
-                    self.transport, way, last, before, paths=self._paths, seed=self.seed
+                    self.transport,
+                    way,
+                    last,
+                    before,
+                    paths=self._paths,
+                    seed=self.seed,
+                    both=self.one_net,
                 )
             seconds["measures"] = time.perf_counter() - fitted
             state = BridgeState(n, way, tuple(losses), after, seconds)
@@ -346,6 +357,8 @@ class Driver(ABC):
                 raise TypeError("LeastSquares() fits no network: leave nets away, or write Adam()")
             drift, losses = self.regression.fit(problem, self.grid, way)
             self.transport.set_drift(way, drift)
+            if on_step is not None:
+                on_step(len(losses), 1.0, losses[-1])
             return losses
         net = self.networks.of(way, n)
         rows: dict[Direction, int | None] = {way: None}

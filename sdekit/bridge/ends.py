@@ -123,9 +123,11 @@ def two_ends(
 def _end(name: str, value: Any, like: Tensor, order: int, shift: int) -> End:
     if not isinstance(value, Tensor):
         if not callable(getattr(value, "sample", None)):
+            array = type(value).__module__ == "numpy" or isinstance(value, (list, tuple))
             raise TypeError(
                 f"{name} must be data (N, D...), a Dataset, or a law with sample(n, seed=, "
                 f"first_sample=), got {type(value).__name__}"
+                + (f": write torch.as_tensor({name})" if array else "")
             )
         return Law(value, like.dtype, like.device, shift)
     if not value.is_floating_point():

@@ -91,9 +91,9 @@ class Keeper:
 
     def _restore(self, facts: Facts, tensors: Tensors, regression: Regression) -> None:
         try:
-            self.folder.refuse_others(facts["settings"], self.folder.settings)
-            kept = {"regression": facts["regression"]}
-            self.folder.refuse_others(kept, {"regression": self._regression})
+            theirs = {**facts["settings"], "regression": facts["regression"]}
+            own = {**self.folder.settings, "regression": self._regression}
+            self.folder.refuse_others(*_differing(theirs, own))
             inside, done = facts["inside"], facts["half_step"]
             where = _place(done, inside)
             self.folder.refuse_diverged(facts["loss"], where, getattr(regression, "lr", None))
@@ -233,3 +233,14 @@ class Keeper:
 
 def _place(done: int, inside: Facts | None) -> str:
     return f"half-step {done}" if inside is None else f"half-step {done + 1}, step {inside['step']}"
+
+
+def _differing(theirs: Facts, own: Facts) -> tuple[Facts, Facts]:
+    """Both, with those entries alone of what has entries that are others, or that one lacks."""
+    left, right = dict(theirs), dict(own)
+    for name in own:
+        a, b = theirs.get(name), own[name]
+        if isinstance(a, dict) and isinstance(b, dict) and a.get("name") == b.get("name"):
+            left[name] = {k: v for k, v in a.items() if k not in b or b[k] != v}
+            right[name] = {k: v for k, v in b.items() if k not in a or a[k] != v}
+    return left, right

@@ -51,7 +51,9 @@ class _Matching(Problem):
 class BridgeProblem(_Matching):
     """The drifts of the reference's bridges; two directions: both at once, for one network.
 
-    uniform: times uniform over [first, last] of those that are asked, instead of these themselves.
+    uniform: times uniform over [first, last] of those that are asked, instead of these themselves;
+    of both directions at once, over [0, T], where each has a target up to the last time at which it
+    is asked.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class BridgeProblem(_Matching):
         uniform: bool = False,
     ) -> None:
         times = grid.asked(directions[0]) if len(directions) == 1 else grid.times
-        super().__init__(pairs, times, uniform)
+        super().__init__(pairs, times, uniform and grid.N > 1)
         self.reference, self.directions = reference, directions
+        # v_f is asked up to t_{N-1}, v_b down to t_1: nearer to their ends both grow without bound.
+        self._last = float(grid.asked("forward")[-1]), float(grid.asked("backward")[-1])
 
     @torch.no_grad()
     def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
@@ -84,8 +88,8 @@ class BridgeProblem(_Matching):
         x = between.point(self.pairs.normal(x0, step))
         if len(self.directions) == 1:
             return Examples(t, x, between.drift(self.directions[0], x))
-        # Of v_f there is none at T, of v_b none at 0.
-        both = (t < self.times[-1].to(t), t > self.times[0].to(t))
+        last, first = (torch.tensor(s, dtype=torch.float64).to(t) for s in self._last)
+        both = (t <= last, t >= first)
         seen = torch.stack([expand(known.to(x.dtype), x) for known in both], 1)
         drifts = torch.stack([between.drift(d, x) for d in ("forward", "backward")], 1)
         return Examples(t, x, torch.where(seen > 0, drifts, 0.0), seen)

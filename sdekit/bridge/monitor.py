@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sdekit.bridge.counters import MEASURED, path_number
 from sdekit.bridge.drifts import Drift
+from sdekit.bridge.ends import End, Samples
 from sdekit.bridge.grid import Direction, opposite
 from sdekit.bridge.measures import girsanov_kl, sliced_wasserstein
 from sdekit.bridge.problems import as_times
@@ -50,10 +51,12 @@ def measure(
     *,
     paths: int,
     seed: int,
+    both: bool = False,
 ) -> Measures:
     """All measures after a half-step that fitted ``direction``, over so many paths of their own.
 
-    last: the drift of that direction before. before: the measures of the half-step before.
+    last: the drift of that direction before. before: the measures of the half-step before. both:
+    whether the half-step changed both drifts, and so the errors at both ends.
     """
     number = path_number(MEASURED, 0)
     starts = transport.end(direction).draw(seed, MEASURED, 0, paths)
@@ -61,20 +64,22 @@ def measure(
     error = _end_error(transport, direction, moved[-1], seed)
     change = None if last is None else _change(transport, direction, last, moved)
     other = opposite(direction)
+    ends = {"source": before.source, "target": before.target}
     residual = None
     if (transport.forward if other == "forward" else transport.backward) is not None:
         begun = transport.end(other).draw(seed, MEASURED, 0, paths)
         back = transport.simulate(begun, other, seed=seed, first_sample=number + paths)
+        if both:
+            ends[_arrival(other)] = _end_error(transport, other, back[-1], seed)
         forth, back = (moved, back.flip(0)) if direction == "forward" else (back, moved.flip(0))
         residual = reversibility(transport, forth, back)
-    ends = {"source": before.source, "target": before.target}
-    ends["target" if direction == "forward" else "source"] = error
+    ends[_arrival(direction)] = error
     return Measures(**ends, change=change, reversibility=residual)
 
 
 def warn_if_worse(half_step: int, direction: Direction, before: Measures, after: Measures) -> None:
     """A ``BridgeWarning`` if the end at which the fitted direction arrives is missed by more."""
-    name = "target" if direction == "forward" else "source"
+    name = _arrival(direction)
     old, new = getattr(before, name), getattr(after, name)
     if old is None or new is None or new.sliced <= WORSE * old.sliced + new.floor:
         return
@@ -133,12 +138,30 @@ def _change(transport: Transport, direction: Direction, last: Drift, paths: Tens
     return Estimate(*girsanov_kl(new - old, g, h))
 
 
+def _arrival(direction: Direction) -> str:
+    """The end at which a direction arrives."""
+    return "target" if direction == "forward" else "source"
+
+
 def _end_error(transport: Transport, direction: Direction, arrived: Tensor, seed: int) -> EndError:
     end, count = transport.end(opposite(direction)), len(arrived)
-    wanted, more = end.draw(seed, MEASURED, 0, count), end.draw(seed, MEASURED, count, count)
+    wanted = end.draw(seed, MEASURED, 0, count)
     found = mmd(arrived, wanted)
     return EndError(
         sliced_wasserstein(arrived, wanted, seed=seed),
-        sliced_wasserstein(more, wanted, seed=seed),
+        _floor(end, count, seed),
         Estimate(found.value, found.std_error),
     )
+
+
+def _floor(end: End, count: int, seed: int) -> float:
+    """The sliced distance of two sets of ``count`` draws of an end.
+
+    Of fewer data than two such sets have, the distance of their halves by the law n^{-1/2}: a
+    second pass over the data would find the first one's points, and a floor of zero.
+    """
+    each = min(count, len(end.data) // 2) if isinstance(end, Samples) else count
+    if each == 0:
+        return 0.0
+    one, other = end.draw(seed, MEASURED, 0, each), end.draw(seed, MEASURED, each, each)
+    return sliced_wasserstein(one, other, seed=seed) * (each / count) ** 0.5

@@ -40,6 +40,7 @@ class Networks:
         if nets is not None and (make_net is not None or fresh):
             raise TypeError("give nets, or make_net (which fresh=True needs), not both")
         self._make, self.fresh, self._like, self._T, self._seed = make_net, fresh, like, T, seed
+        self.noisy = True  # False: they are of a flow's velocity
         self.one: nn.Module | None = None
         self._own: dict[Direction, nn.Module] = {}
         self._given = nets is not None
@@ -102,5 +103,10 @@ class Networks:
         seed = (self._seed + half_step * 0x9E3779B97F4A7C15) % (1 << 64)
         like = self._like
         return DriftMLP(
-            tuple(like.shape[1:]), T=self._T, seed=seed, dtype=like.dtype, device=like.device
+            tuple(like.shape[1:]),
+            T=self._T,
+            noisy=self.noisy,
+            seed=seed,
+            dtype=like.dtype,
+            device=like.device,
         )

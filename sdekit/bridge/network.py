@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import sdekit_kernels
 import torch
@@ -13,9 +13,12 @@ from sdekit_kernels.checks import check_int_range, check_positive
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from sdekit.bridge.grid import Direction
 from sdekit.noise import keys
 from sdekit.sde import as_time
 
+_LEAST: Final = 1e-3
+"""The share of time left below which the unit stays what it is: no drift is asked at its end."""
 _NOT_KEPT = ("self", "__class__", "seed", "dtype", "device")
 
 
@@ -26,6 +29,9 @@ class DriftMLP(nn.Module):
     F: layers of SiLU; W a matrix; a and c, affine in f, have one number a component. Between
     Gaussians drifts are affine in x, far from the data nearly so, and a mean or a variance that F
     has a little wrong in each direction is much in many. affine=False leaves F alone.
+    noisy: this is of a bridge's drifts times the root of the time that is left, \sqrt{1 - t / T}
+    forward and \sqrt{t / T} backward: toward their ends drifts grow as its inverse, and what they
+    are fitted to has noise that does (see ``NetworkDrift``). Not for a flow's velocity.
     event_shape: D... drifts: 1, or 2 for a network of both directions, whose output is (B, 2,
     D...). T: the last time. scale: the size of x. seed: of the initial weights, normals of variance
     1 / inputs from the library's own noise; the last layer, W, a and c are zero, so that the first
@@ -44,6 +50,7 @@ class DriftMLP(nn.Module):
         features: int = 5,
         drifts: int = 1,
         affine: bool = True,
+        noisy: bool = False,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
@@ -55,7 +62,7 @@ class DriftMLP(nn.Module):
         width = check_int_range("width", width, 1, 1 << 20)
         depth = check_int_range("depth", depth, 1, 1 << 10)
         features = check_int_range("features", features, 0, 1 << 10)
-        self.drifts = check_int_range("drifts", drifts, 1, 3)
+        self.drifts, self.noisy = check_int_range("drifts", drifts, 1, 3), bool(noisy)
         self.T, self.scale = check_positive("T", T), check_positive("scale", scale)
         like: dict[str, Any] = {"dtype": dtype, "device": device}
         spectrum = math.pi * 2.0 ** torch.arange(features, **like)
@@ -70,6 +77,13 @@ class DriftMLP(nn.Module):
     def config(self) -> dict[str, Any]:
         """What ``DriftMLP(**values)`` needs to build this network again: plain values."""
         return {**self._given, "event_shape": list(self.event_shape)}
+
+    def drift_unit(self, t: Tensor, direction: Direction) -> Tensor:
+        """What the output is in units of the drift, of t's shape."""
+        if not self.noisy:
+            return torch.ones_like(t)
+        way = t / self.T
+        return (1.0 - way if direction == "forward" else way).clamp(min=_LEAST).sqrt()
 
     @torch.no_grad()
     def _initialize(self, seed: int) -> None:

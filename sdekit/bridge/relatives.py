@@ -47,6 +47,7 @@ class BridgeMatching(Driver):
         times: str = "grid",
         **options: Any,
     ) -> None:
+        _one_shot(options)
         super().__init__(source, target, half_steps=2, **options)
         self.start = check_choice("start", start, COUPLINGS)
         self.uniform = check_choice("times", times, ("grid", "uniform")) == "uniform"
@@ -79,9 +80,13 @@ class FlowMatching(Driver):
     def __init__(
         self, source: Any, target: Any, *, start: str = "independent", **options: Any
     ) -> None:
+        # There is no SDE that could be measured: 0 is what the argument of all algorithms may be.
+        if options.pop("measure", 0):
+            raise TypeError("a flow has no noise, which the measures need: leave measure away")
+        _one_shot(options)
         super().__init__(source, target, half_steps=1, measure=0, **options)
         self.start = check_choice("start", start, ("independent", "ot"))
-        self.transport.reference = None
+        self.transport.reference, self.networks.noisy = None, False
 
     def direction(self, half_step: int) -> Direction:
         """Forward; the other way is the same field."""
@@ -92,6 +97,11 @@ class FlowMatching(Driver):
         ends = self.transport.ends
         pairs = Coupled(self.start, ends, None, self.seed, half_step, self.points)
         return FlowProblem(pairs, self.grid, uniform=not isinstance(self.regression, LeastSquares))
+
+
+def _one_shot(options: dict[str, Any]) -> None:
+    if "half_steps" in options:
+        raise TypeError("one-shot fits have no iteration: leave half_steps away, or take DSBM")
 
 
 def bridge_matching(source: Any, target: Any, **options: Any) -> BridgeMatching:

@@ -10,7 +10,7 @@ import torch
 from sdekit_kernels.checks import check_choice, check_float_tensor, check_int_range
 from torch import Tensor
 
-from sdekit.bridge.counters import path_number
+from sdekit.bridge.counters import BACK, path_number
 from sdekit.bridge.drifts import Drift, FlowDrift, kinks
 from sdekit.bridge.ends import End, Law
 from sdekit.bridge.grid import Direction, TimeGrid, check_direction
@@ -125,9 +125,10 @@ class Transport:
     ) -> Tensor:
         """Where x goes: from source to target forward, from target to source backward.
 
-        x: states (B, D...), or how many to draw from the end at which the direction starts; drawn
-        ones and the Brownian motion are functions of seed and number, ``first_sample`` first, and
-        none of those that the training saw.
+        x: states (B, D...), or how many to draw from the end at which the direction starts: of a
+        law others than the training saw, of data the training's own, in another order. They and the
+        Brownian motion, another one in each direction, are functions of seed and number,
+        ``first_sample`` first.
         method: "sde" on the grid's steps, the default where there is noise, or "flow", the
         probability flow, by adaptive steps with rtol and atol.
         paths: all states (N + 1, B, D...) at the grid's times in order of motion, instead of the
@@ -144,7 +145,8 @@ class Transport:
         if check_choice("method", method, METHODS) == "flow":
             shown = self._shown(way, paths, times)
             return self._along_flow(starts, way, shown, rtol, atol)
-        number = path_number(0, first_sample)
+        # Back from where a path arrived: its own Brownian motion would not be independent of x.
+        number = path_number(0 if way == "forward" else BACK, first_sample)
         ends = not paths
         moved = self.simulate(starts, way, seed=seed, first_sample=number, ends=ends, at=times)
         return moved if paths or times is not None else moved[-1]

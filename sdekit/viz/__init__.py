@@ -5,6 +5,7 @@ function writes one file, whole or not at all, and returns its path. Images are 
 (N, 1, H, W) or, in colours, (N, 3, H, W), on the CPU.
 """
 
+from sdekit.viz.bridges import plot_measures
 from sdekit.viz.canvas import PathLike, require_matplotlib
 from sdekit.viz.charts import clouds, curve, likelihood_histogram, ou_band, rate_distortion
 from sdekit.viz.film import film, film_grid
@@ -29,6 +30,7 @@ __all__ = [
     "likelihood_histogram",
     "ou_band",
     "plane_paths",
+    "plot_measures",
     "ranked_images",
     "rate_distortion",
     "require_matplotlib",

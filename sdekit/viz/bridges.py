@@ -39,7 +39,7 @@ def plot_measures(states: Iterable[BridgeState], path: PathLike, *, title: str =
     for axis, draw in zip(panels, (_change, _sliced, _mmd, _reversibility), strict=True):
         draw(axis, shown)
         axis.set_xlabel("half-step", fontsize=8)
-        axis.tick_params(labelsize=8)
+        axis.tick_params(which="both", labelsize=8)
         axis.set_xlim(shown[0].half_step - 0.5, shown[-1].half_step + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
         open_frame(axis)
@@ -52,7 +52,7 @@ def _change(axis: Any, states: Sequence[BridgeState]) -> None:
         points = [_point(s, s.measures.change) for s in mine if s.measures.change is not None]
         _bars(axis, points, colour, way)
     axis.set_title("KL from the half-bridge before, nats", fontsize=9)
-    _spread(axis, [s.measures.change for s in states])
+    axis.set_yscale("log")
     _legend(axis)
 
 
@@ -62,7 +62,7 @@ def _sliced(axis: Any, states: Sequence[BridgeState]) -> None:
         points = [_Point(s.half_step, e.sliced, 0.0) for s, e in mine]
         _bars(axis, points, colour, f"at the {_ENDS[way]}")
         floor = [(s.half_step, e.floor) for s, e in mine]
-        axis.plot(*_columns(floor), color=colour, lw=1.0, ls=":", label="its floor")
+        axis.plot(*_columns(floor), color=colour, lw=1.0, ls=":", label=f"floor, {_ENDS[way]}")
     axis.set_title("sliced Wasserstein distance to the end", fontsize=9)
     axis.set_yscale("log")
     _legend(axis)
@@ -73,7 +73,7 @@ def _mmd(axis: Any, states: Sequence[BridgeState]) -> None:
         mine = [(s, e) for s in states if s.direction == way and (e := _end(s)) is not None]
         _bars(axis, [_point(s, e.mmd) for s, e in mine], colour, f"at the {_ENDS[way]}")
     axis.set_title("squared MMD to the end", fontsize=9)
-    _spread(axis, [e.mmd for s in states if (e := _end(s)) is not None])
+    _around_zero(axis, [e.mmd for s in states if (e := _end(s)) is not None])
     _legend(axis)
 
 
@@ -85,7 +85,7 @@ def _reversibility(axis: Any, states: Sequence[BridgeState]) -> None:
         mine = [_point(s, e) for s, e in found if s.direction == way]
         _bars(axis, mine, colour, f"after {way}", line=False)
     axis.set_title("residual of reversibility, nats", fontsize=9)
-    _spread(axis, [e for _, e in found])
+    _around_zero(axis, [e for _, e in found])
     _legend(axis)
 
 
@@ -115,9 +115,8 @@ def _columns(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     return [list(column) for column in zip(*rows, strict=True)] or [[], []]
 
 
-def _spread(axis: Any, estimates: Sequence[Estimate | None]) -> None:
+def _around_zero(axis: Any, known: Sequence[Estimate]) -> None:
     """A logarithmic axis that is linear within the noise, where values may be below zero."""
-    known = [e for e in estimates if e is not None]
     if not known:
         return
     axis.axhline(0.0, color=GREY, lw=0.6)
@@ -126,6 +125,8 @@ def _spread(axis: Any, estimates: Sequence[Estimate | None]) -> None:
     linear = max(2.0 * noise, 1e-4 * largest)
     if largest > 3.0 * linear > 0.0:
         axis.set_yscale("symlog", linthresh=linear)
+        lowest = min(e.value - 2.0 * e.std_error for e in known)
+        axis.set_ylim(bottom=1.2 * min(0.0, lowest))
 
 
 def _legend(axis: Any) -> None:

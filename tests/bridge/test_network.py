@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sdekit_kernels
 import torch
 
-from sdekit.bridge import DriftMLP
+from sdekit.bridge import DSBM, Adam, DriftMLP, NetworkDrift, ot_cfm, time_grid
 
 
 @pytest.mark.parametrize("drifts", [1, 2])
@@ -58,3 +60,30 @@ def test_its_config_makes_it_again(affine: bool) -> None:
             weight.fill_(0.1)
     x = torch.ones(4, 2)
     assert torch.equal(again(torch.tensor(0.3), x), net(torch.tensor(0.3), x))
+
+
+def test_noisy_drifts_are_given_in_units_of_the_root_of_the_time_left() -> None:
+    net = DriftMLP((1,), width=4, depth=1, T=2.0, drifts=2, noisy=True)
+    t = torch.tensor([0.0, 1.5, 2.0])
+    forward, backward = net.drift_unit(t, "forward"), net.drift_unit(t, "backward")
+    least = 1e-3**0.5
+    assert forward.tolist() == pytest.approx([1.0, 0.5, least])
+    assert backward.tolist() == pytest.approx([least, 0.75**0.5, 1.0])
+    assert DriftMLP((1,)).drift_unit(t, "forward").tolist() == [1.0] * 3
+    # What the network gives is divided by it.
+    assert net.scales is not None
+    with torch.no_grad():
+        net.scales.bias[2:] = 3.0
+    grid = time_grid(4, 2.0)
+    drift = NetworkDrift(net, grid, "forward", row=0)
+    assert float(drift(t[1], torch.zeros(1, 1)).detach()) == pytest.approx(6.0)
+
+
+def test_the_networks_that_a_fit_makes_are_noisy_and_those_of_a_flow_not() -> None:
+    x = sdekit_kernels.normal((64, 2), seed=1)
+    options: dict[str, Any] = dict(steps=4, regression=Adam(steps=1, batch=8))
+    bridge, flow = DSBM(x, x, measure=0, half_steps=1, **options), ot_cfm(x, x, **options)
+    for driver, noisy in ((bridge, True), (flow, False)):
+        driver.fit()
+        (net,) = driver.networks.known.values()
+        assert isinstance(net, DriftMLP) and net.noisy is noisy

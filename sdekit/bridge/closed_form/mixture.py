@@ -66,7 +66,10 @@ class BridgeMixture:
         return self._drift(self._time(t), 0.0)
 
     def backward_drift(self, t: Times) -> AffineMap:
-        r"""b(t, x) - g^2 \nabla log p_t(x): what a solver runs over falling times."""
+        r"""b(t, x) - g^2 \nabla log p_t(x): what a solver runs over falling times.
+
+        A driver's backward drift is along its own motion, which is this with the opposite sign.
+        """
         return self._drift(self._time(t), 1.0)
 
     def flow(self, t: Times) -> AffineMap:
