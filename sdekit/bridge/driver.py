@@ -102,6 +102,8 @@ class Driver(ABC):
         self.regression = Adam() if regression is None else regression
         if not isinstance(self.regression, REGRESSIONS):
             raise TypeError(f"regression must be Adam(...) or LeastSquares(), got {regression!r}")
+        if isinstance(regression, LeastSquares) and (nets is not None or make_net is not None):
+            raise TypeError("LeastSquares() fits no network: leave nets away, or write Adam()")
         self.matching = check_choice("matching", matching, MATCHINGS)
         self.cache = Cache() if cache is None else cache
         self.half_steps = check_int_range("half_steps", half_steps, 1, counters.HALF_STEPS)
@@ -178,7 +180,8 @@ class Driver(ABC):
         simulation leaves the finite numbers (the folder keeps its last checkpoint, and the same fit
         is refused until lr is smaller); CheckpointError for a folder that holds another bridge, by
         what differs, or a damaged one; OSError for a full disk, or a folder in which another
-        process works; KeyboardInterrupt for Ctrl-C, which says how to go on.
+        process works; KeyboardInterrupt for Ctrl-C, which says how to go on (without a folder the
+        half-step is lost, and its network is left as it was at that step).
         """
         calls = list(callbacks)
         with ExitStack() as stack:
@@ -286,10 +289,14 @@ class Driver(ABC):
     # -- what they are made of ---------------------------------------------------------------------
 
     def trajectories(
-        self, half_step: int, motion: Direction, drift: Drift, *, ends: bool
+        self, half_step: int, motion: Direction, drift: Drift, *, ends: bool, caches: int = 1
     ) -> Trajectories:
-        """The cache of a half-step: paths of ``drift`` from the end at which ``motion`` starts."""
+        """The cache of a half-step: paths of ``drift`` from the end at which ``motion`` starts.
+
+        caches: how many the half-step has, each of which takes its part of the memory.
+        """
         end, seed = self.transport.end(motion), self.seed
+        states = 2 if ends else self.grid.N + 1
 
         def make(first: int, count: int) -> Tensor:
             starts, number = (
@@ -303,12 +310,12 @@ class Driver(ABC):
         paths = Trajectories(
             self.cache,
             make,
-            2 if ends else self.grid.N + 1,
+            states,
             end.like,
             seed=seed,
             half_step=half_step,
             ranks=self._ranks,
-            paths=self._sizes.get(half_step),
+            paths=self.cache.size(states * caches, end.like, self._sizes.get(half_step)),
         )
         self._sizes[half_step] = paths.paths
         return paths
@@ -365,7 +372,7 @@ class Driver(ABC):
         if self.one_net:
             rows = {"forward": 0, "backward": 1}
         fitted = {d: NetworkDrift(net, self.grid, d, self.matching, row) for d, row in rows.items()}
-        regression = self.regression.of(n, self.one_net)
+        regression = self.regression.of(n, self.one_net, self.networks.fresh)
         losses = regression.fit(problem, fitted[way], on_step, keep=keeper)
         for d, found in fitted.items():
             self.transport.set_drift(d, found)

@@ -81,9 +81,14 @@ class DSBM(Driver):
         if half_step == 1:
             ends = self.transport.ends
             # No path is simulated yet: that later ones do not fit is said before it all.
-            self.cache.size(2, ends[0].like)
+            self.cache.size(2 * self._caches, ends[0].like)
             return Coupled(self.start, ends, self.reference, self.seed, 1, self.points)
         return self._simulated(half_step, opposite(self.direction(half_step)))
+
+    @property
+    def _caches(self) -> int:
+        """How many of them a half-step has, which share the memory."""
+        return 2 if self.sweep == "both" else 1
 
     def _simulated(self, half_step: int, motion: Direction) -> Points:
         """The ends of paths that move so."""
@@ -91,7 +96,7 @@ class DSBM(Driver):
         if self.one_net:
             # The network is about to change; the coupling is that of the last half-step.
             fixed = copy.deepcopy(fixed)
-        cache = self.trajectories(half_step, motion, fixed, ends=True)
+        cache = self.trajectories(half_step, motion, fixed, ends=True, caches=self._caches)
         return Simulated(cache, self.seed, half_step, backward=motion == "backward")
 
     def problem(self, half_step: int) -> Problem:

@@ -78,7 +78,7 @@ class Adam:
     0 on a cosine, anew in each half-step. ema, clip, precision, compiled: as for
     ``sdekit.train.train``; a half-step ends with the averaged weights in its network.
     first_steps: of the half-steps in which a network begins from nothing, in the place of
-    ``steps``: 1 and 2, or 1 where one network has both drifts.
+    ``steps``: 1 and 2, or 1 where one network has both drifts, or all with fresh=True.
     Raises TypeError or ValueError for numbers out of their range.
     """
 
@@ -105,11 +105,11 @@ class Adam:
         if self.clip is not None:
             check_positive("clip", self.clip)
 
-    def of(self, half_step: int, one_net: bool) -> Adam:
-        """What a half-step does: its steps are ``steps``."""
+    def of(self, half_step: int, one_net: bool, fresh: bool = False) -> Adam:
+        """What a half-step does: its steps are ``steps``. fresh: each one has a new network."""
         if self.first_steps is None:
             return self
-        first = half_step <= (1 if one_net else 2)
+        first = fresh or half_step <= (1 if one_net else 2)
         return replace(self, steps=self.first_steps if first else self.steps, first_steps=None)
 
     def fit(

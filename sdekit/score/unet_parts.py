@@ -1,4 +1,4 @@
-"""The parts of diffusers' ``UNet2DModel`` as this library uses it: sizes, building, first weights."""
+"""The parts of diffusers' ``UNet2DModel`` as this library uses it: sizes, building, weights."""
 
 from __future__ import annotations
 

@@ -43,7 +43,9 @@ def make(algorithm: str, ends: tuple[Any, Any] = (X, Y), **more: Any) -> Driver:
         options |= {"regression": LeastSquares(), "first": "paths"}
     elif algorithm in ("one net", "both"):
         options |= {"nets": net(drifts=2)}
-    elif not more.keys() & {"nets", "make_net"}:
+    elif not more.keys() & {"nets", "make_net"} and not isinstance(
+        more.get("regression"), LeastSquares
+    ):
         options |= {"make_net": net}
     if algorithm == "fresh":
         options |= {"fresh": True}

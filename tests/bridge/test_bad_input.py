@@ -241,7 +241,26 @@ def test_numbers_of_a_regression() -> None:
         LeastSquares(ridge=-1.0)
     with pytest.raises(TypeError, match="fits no network: leave nets away, or write Adam"):
         nets = DriftMLP((2,), 8, 1, drifts=2)
-        DSBM(X, Y, nets=nets, regression=LeastSquares(), measure=0).advance()
+        DSBM(X, Y, nets=nets, regression=LeastSquares(), measure=0)
+    with pytest.raises(TypeError, match="fits no network: leave nets away, or write Adam"):
+        DSB(X, Y, make_net=lambda _: nets, regression=LeastSquares(), measure=0)
+
+
+def test_first_steps_are_those_of_new_networks() -> None:
+    given = Adam(steps=10, first_steps=30)
+    assert [given.of(n, False).steps for n in (1, 2, 3)] == [30, 30, 10]
+    assert [given.of(n, True).steps for n in (1, 2, 3)] == [30, 10, 10]
+    assert [given.of(n, False, fresh=True).steps for n in (1, 2, 3)] == [30, 30, 30]
+
+
+def test_two_caches_share_the_memory() -> None:
+    # 2 ends of 2 float32 numbers take 16 bytes a path.
+    for sweep, paths in (("turns", 64), ("both", 32)):
+        net = DriftMLP((2,), 8, 1, drifts=2)
+        options = {"nets": net, "sweep": sweep, "cache": Cache(None, memory=1024), "measure": 0}
+        bridge = DSBM(X, Y, steps=4, half_steps=2, regression=Adam(steps=2, batch=8), **options)
+        bridge.fit()
+        assert bridge._sizes == {2: paths}
 
 
 def test_what_is_asked_of_a_bridge() -> None:
