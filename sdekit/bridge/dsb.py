@@ -55,6 +55,8 @@ class DSB(Driver):
     ) -> None:
         super().__init__(source, target, matching=matching, **options)
         self.first = check_choice("first", first, FIRSTS)
+        # What a step is fitted to has the noise of one step, the same at all times.
+        self.networks.noisy = False
         self.transport.forward = ReferenceDrift(self.reference)
 
     def direction(self, half_step: int) -> Direction:

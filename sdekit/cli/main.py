@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sdekit.cli.between import THROUGH_HELP, InterpolateOptions, interpolate_command
+from sdekit.cli.bridging import ALGORITHM_HELP, RECIPE_HELP, BridgeOptions, bridge_command
 from sdekit.cli.commands import DEVICE_HELP
 from sdekit.cli.demo import DemoOptions, run_demo
 from sdekit.cli.drawing import (
@@ -338,6 +339,40 @@ def likelihood(
         seed=seed,
     )
     likelihood_command(model, options)
+
+
+@app.command()
+@guarded
+def bridge(
+    recipe: Annotated[str, typer.Option(help=RECIPE_HELP)] = "moons",
+    out: Annotated[
+        Path, typer.Option(help="Folder for the fit, pictures and numbers; it goes on from there.")
+    ] = Path("bridge"),
+    algorithm: Annotated[str | None, typer.Option(help=ALGORITHM_HELP)] = None,
+    half_steps: Annotated[
+        int | None, typer.Option(help="How many in all; the recipe's own.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the regression in each half-step; the recipe's own.")
+    ] = None,
+    quality: Annotated[bool, typer.Option(help="Judge images by a classifier's features.")] = True,
+    save_seconds: Annotated[float, typer.Option(help="Between checkpoints in the folder.")] = 60.0,
+    device: Device = "cpu",
+    seed: Seed = 0,
+) -> None:
+    """Fit a Schrödinger bridge between two laws or two sets of images; pictures and a table."""
+    options = BridgeOptions(
+        recipe=recipe,
+        out=out,
+        algorithm=algorithm,
+        half_steps=half_steps,
+        steps=steps,
+        quality=quality,
+        save_seconds=save_seconds,
+        device=device,
+        seed=seed,
+    )
+    bridge_command(options)
 
 
 def main(arguments: list[str] | None = None) -> None:
