@@ -43,7 +43,7 @@ demo: $(STAMP) ## train on real digits, sample, score held-out digits; pictures 
 	@$(WAIT) $(BIN)/sdekit demo --out demo
 
 test: $(STAMP) ## the tests, without those marked slow or gpu
-	@$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+	@$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## the long tests: statistics on 10^8 normals and the like
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

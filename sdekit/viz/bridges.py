@@ -52,7 +52,8 @@ def _change(axis: Any, states: Sequence[BridgeState]) -> None:
         points = [_point(s, s.measures.change) for s in mine if s.measures.change is not None]
         _bars(axis, points, colour, way)
     axis.set_title("KL from the half-bridge before, nats", fontsize=9)
-    axis.set_yscale("log")
+    if any(s.measures.change is not None and s.measures.change.value > 0.0 for s in states):
+        axis.set_yscale("log")
     _legend(axis)
 
 

@@ -63,7 +63,7 @@ def at_random(folder: Path, algorithm: str) -> dict[str, Any]:
     while True:
         child = fork(lambda: (folder / "got").write_text(fit(algorithm, run)))
         # The first one is killed early on: before there is a checkpoint, perhaps.
-        time.sleep(chance.uniform(0.0, 0.25 * span if places else 0.02))
+        time.sleep(chance.uniform(0.0, 0.35 * span if places else 0.02))
         done, status = os.waitpid(child, os.WNOHANG)
         if done == 0:
             os.kill(child, signal.SIGKILL)

@@ -8,6 +8,7 @@ import torch
 import sdekit as sk
 from sdekit import viz
 from sdekit.likelihood import rate_distortion
+from sdekit.viz import charts
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -16,9 +17,9 @@ def test_rate_distortion_curve(tmp_path, monkeypatch):
     process = sk.DDPM.cosine(20)
     k = (torch.arange(24) * 37 % 256).view(6, 4)
     seen = []
-    save = viz._save
+    save = charts.save
     monkeypatch.setattr(
-        viz, "_save", lambda figure, path: seen.append(figure) or save(figure, path)
+        charts, "save", lambda figure, path: seen.append(figure) or save(figure, path)
     )
     for decoder in ("discretized", "gaussian"):
         transform = sk.DataTransform(256)
