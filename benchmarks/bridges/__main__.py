@@ -52,6 +52,8 @@ def _plane(store: Store, arguments: argparse.Namespace) -> None:
             if not store.has(algorithm="held out", set=name, seed=seed):
                 store.add(plane.held_out(name, seed))
                 print(store.rows[-1], flush=True)
+            if not store.has(algorithm=plane.ITSELF, set=name, seed=seed):
+                store.add(plane.bridge_itself(name, seed))
             for algorithm in arguments.algorithms or plane.DISTANCES:
                 if not store.has(algorithm=algorithm, set=name, seed=seed):
                     # One picture an algorithm of what was measured after each half-step.

@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from sdekit_kernels import normal
 
 from benchmarks.bridges import gaussians, plane
+from benchmarks.bridges.exact_energy import bridge_energy
 from benchmarks.bridges.report import gaussian_table, plane_table
 from benchmarks.bridges.sets import SETS, points
 from benchmarks.bridges.store import Store
 from benchmarks.bridges.transport import plane_wasserstein2
 from sdekit.bridge import BridgeMatching, Cache, LeastSquares
+from sdekit.bridge.closed_form import gaussian_bridge
 from sdekit.bridge.measures import wasserstein2
 
 ABOUT = {"machine": "a machine", "torch": "2"}
@@ -119,3 +122,18 @@ def test_the_floors_are_below_what_is_published_but_for_full_covariances() -> No
         for d, (mean, _) in published.items():
             assert gaussians.floors(d)["diagonal"] < 1e-3 * mean
     assert gaussians.floors(50)["full"] > 1e-3 * gaussians.PUBLISHED["DSB"][50][0]
+
+
+def test_the_energy_of_the_bridge_itself() -> None:
+    # N(0, I) to N((2, 0), I / 4), sigma 1: between Gaussians the velocity is affine, and known.
+    z, y = (normal((800, 2), seed=s, dtype=torch.float64) for s in (1, 2))
+    mean = torch.tensor([2.0, 0.0], dtype=torch.float64)
+    exact = gaussian_bridge(torch.zeros(2), torch.eye(2), mean, 0.25 * torch.eye(2), 1.0)
+    want = 0.0
+    for k in range(50):
+        law, flow = exact.marginal((k + 0.5) / 50), exact.flow((k + 0.5) / 50)
+        moved = flow.matrix @ law.mean + flow.shift
+        want += float(moved.square().sum() + (flow.matrix @ law.cov @ flow.matrix.mT).trace()) / 50
+    found = bridge_energy(z, mean + 0.5 * y, seed=3)
+    # The clouds' means are off by 0.035 each: 2 * 2 * 0.05 = 0.2 of 4.3.
+    assert found == pytest.approx(want, abs=0.6)
