@@ -126,10 +126,11 @@ class Trajectories:
         """The largest batch: all paths of a filling."""
         return self.paths
 
-    def batch(self, step: int, size: int) -> Tensor:
+    def batch(self, step: int, size: int, which: Tensor | None = None) -> Tensor:
         """The states (K, size, D...) of the paths of batch ``step``, 0, 1, ..
 
-        size: ``paths`` at the most.
+        size: ``paths`` at the most. which: (k, size) numbers of states, those to give of each path,
+        (k, size, D...), instead of all: a regression looks at two of some twenty.
         """
         refresh = self._cache.refresh
         filling, inside = divmod(step, refresh) if refresh else (0, step)
@@ -138,15 +139,17 @@ class Trajectories:
         if not self._cache.stored:
             # Paths are alike before they are drawn: their own order is as good as any other. The
             # rows turn with the passes, because a row's number says at which time it is fitted.
-            return self._made(filling * self.paths + place * size, size).roll(turn, 1)
+            made = self._made(filling * self.paths + place * size, size).roll(turn, 1)
+            return made if which is None else made[which, torch.arange(size, device=made.device)]
         self._fill(filling)
         # Never the same order in two fillings: passes are numbered through.
         turn += filling * (1 + (refresh or 1) // per_pass)
         if turn != self._pass:
             self._order = permutation(self.paths, seed=self._seed, stream=self._stream, step=turn)
             self._pass = turn
-        rows = self._order[place * size : (place + 1) * size]
-        return self._kept[:, rows.to(self._kept.device)].to(self._like.device)
+        rows = self._order[place * size : (place + 1) * size].to(self._kept.device)
+        found = self._kept[:, rows] if which is None else self._kept[which.to(rows.device), rows]
+        return found.to(self._like.device)
 
     def all(self) -> Tensor:
         """Every path of the first filling, (K, P, D...)."""

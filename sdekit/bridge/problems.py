@@ -95,10 +95,9 @@ class PathProblem(Problem):
     @torch.no_grad()
     def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Each path at one of its steps."""
-        paths = self.cache.batch(step, size)
-        i = time_numbers(self._n, size, step, paths.device)
-        each = torch.arange(size, device=paths.device)
-        u, after = paths[i, each], paths[i + 1, each]
+        i = time_numbers(self._n, size, step, self._left.device)
+        u, after = self.cache.batch(step, size, torch.stack([i, i + 1])).unbind()
+        i = i.to(u.device)
         some = self._reverse(u[rows], after[rows], i[rows])
         if len(some.x) == size:
             return some

@@ -46,6 +46,8 @@ class Learner:
         every: int = 1,
     ) -> None:
         self.net, self.ranks, self.lr = net, ranks, check_positive("lr", lr)
+        # Looking a module through for them takes as long as a layer of a small network.
+        self._parameters = list(net.parameters())
         self.clip = None if clip is None else check_positive("clip", clip)
         self.device = first_parameter(net).device
         self.every = check_int_range("every", every, 1, 1 << 31)
@@ -53,7 +55,7 @@ class Learner:
         ranks.from_first(net.state_dict().values())
         self.average = EMA(net, ema)
         # 0.99 instead of 0.999: the second moment must follow within a run of a few thousand steps.
-        self.adam = torch.optim.Adam(net.parameters(), lr=lr, betas=(0.9, 0.99), fused=True)
+        self.adam = torch.optim.Adam(self._parameters, lr=lr, betas=(0.9, 0.99), fused=True)
         self.scaler = gradient_scaler(precision, self.device)
         self.losses: list[float] = []
         self._unread: list[Tensor] = []
@@ -77,11 +79,11 @@ class Learner:
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
         self.scaler.scale(value).backward()
-        self.ranks.sum_gradients(self.net.parameters())
+        self.ranks.sum_gradients(self._parameters)
         norm = None
         if self.clip is not None:
             self.scaler.unscale_(self.adam)
-            norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+            norm = nn.utils.clip_grad_norm_(self._parameters, self.clip)
         self.scaler.step(self.adam)
         self.scaler.update()
         self.average.update()
@@ -105,7 +107,7 @@ class Learner:
 
         The last step changes the weights after the last loss: no loss tells what became of them.
         """
-        weights = [p.detach() for p in self.net.parameters()] + self.average.average
+        weights = [p.detach() for p in self._parameters] + self.average.average
         if not all(bool(w.isfinite().all()) for w in weights):
             raise ArithmeticError(
                 f"the weights left the finite numbers by step {len(self.losses)}: write a smaller "

@@ -13,13 +13,9 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -30,7 +26,7 @@ from sdekit.train.budget import Budget
 from sdekit.train.learner import Learner
 from sdekit.train.state import read_state
 from tests.bridge.folders import make, samples
-from tests.processes import fork
+from tests.processes import fork, kill_at_random, killed_at_write
 
 
 def fit(
@@ -58,38 +54,22 @@ def at_random(folder: Path, algorithm: str) -> dict[str, Any]:
     begin = time.perf_counter()
     whole = fit(algorithm, folder / "whole")
     span = time.perf_counter() - begin
-    run, chance = folder / "killed", Random(7)
+    run = folder / "killed"
     places: list[list[int]] = []
-    while True:
-        child = fork(lambda: (folder / "got").write_text(fit(algorithm, run)))
-        # The first one is killed early on: before there is a checkpoint, perhaps.
-        time.sleep(chance.uniform(0.0, 0.35 * span if places else 0.02))
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done == 0:
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-        if os.WIFEXITED(status):
-            break
-        places.append(place(run))
+    code = kill_at_random(
+        lambda: (folder / "got").write_text(fit(algorithm, run)),
+        0.35 * span,
+        lambda: places.append(place(run)),
+    )
     return {
-        "code": os.WEXITSTATUS(status),
+        "code": code,
         "want": want,
         "whole": whole,
-        "got": (folder / "got").read_text() if os.WEXITSTATUS(status) == 0 else "",
+        "got": (folder / "got").read_text() if code == 0 else "",
         "places": places,
         "files": sorted(p.name.split("-")[0] for p in run.iterdir()),
     }
 
-
-PLACES: list[tuple[Any, str]] = [
-    (tempfile, "mkstemp"),
-    (os, "fdopen"),
-    (os, "fsync"),
-    (os, "chmod"),
-    (os, "replace"),
-    (os, "unlink"),
-    (Path, "unlink"),
-]
 
 SHORT: dict[str, Any] = {"steps": 4, "half_steps": 2, "every": 2}
 
@@ -100,29 +80,13 @@ def at_calls(folder: Path, algorithm: str) -> dict[str, Any]:
     begun = folder / "begun"
     os.waitpid(fork(lambda: stop_after(algorithm, begun, 3)), 0)
     for n in range(1, 200):
-        run, count = folder / f"run{n}", 0
+        run = folder / f"run{n}"
         shutil.copytree(begun, run)
-
-        def dying(call: Callable[..., Any], n: int = n) -> Callable[..., Any]:
-            def counted(*args: Any, **kwargs: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == n:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*args, **kwargs)
-
-            return counted
-
-        def work(run: Path = run, dying: Callable[..., Any] = dying) -> None:
-            for module, name in PLACES:
-                setattr(module, name, dying(getattr(module, name)))
-            # Saves of half-step 1 at its last step and at its end.
-            stop_after(algorithm, run, 3)
-
-        _, status = os.waitpid(fork(work), 0)
+        # Saves of half-step 1 at its last step and at its end.
+        died = killed_at_write(n, lambda run=run: stop_after(algorithm, run, 3))
         places.append(place(run))
         ends.append(fit(algorithm, run, **SHORT))
-        if not os.WIFSIGNALED(status):
+        if not died:
             break
     return {"want": want, "places": places, "ends": ends}
 

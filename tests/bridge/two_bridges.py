@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from sdekit.bridge.keeper import Keeper
 from sdekit.train.budget import Budget
 from sdekit.train.learner import Learner
 from tests.bridge.folders import Crashing, X, Y, make, net, samples
+from tests.processes import as_ranks
 
 ALGORITHMS = ("dsb", "dsbm", "one net", "least squares")
 
@@ -125,28 +124,13 @@ def cached_by_memory() -> dict[str, Any]:
 
 def ranks(world: int, folder: Path, work: Callable[[], Any]) -> list[Any]:
     """What ``work`` gives in each of so many processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(world):
-        child = os.fork()
-        if child == 0:
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-            code = 1
-            try:
-                dist.init_process_group("gloo")
-                (folder / f"rank{rank}.json").write_text(json.dumps(work()))
-                dist.destroy_process_group()
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    codes = [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
-    assert codes == [0] * world, codes
+
+    def told(rank: int) -> None:
+        dist.init_process_group("gloo")
+        (folder / f"rank{rank}.json").write_text(json.dumps(work()))
+        dist.destroy_process_group()
+
+    as_ranks(world, told)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world)]
 
 

@@ -11,13 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
@@ -27,7 +23,7 @@ from sdekit.score import MLP
 from sdekit.sde import VP
 from sdekit.train import load_checkpoint, train
 from sdekit.train.state import read_state
-from tests.processes import fork
+from tests.processes import fork, kill_at_random, killed_at_write
 
 STEPS = 120
 
@@ -59,21 +55,15 @@ def at_random(folder: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     whole = fit(folder / "whole")
     span = time.perf_counter() - begin
-    run, chance = folder / "killed", Random(7)
+    run = folder / "killed"
     steps: list[int] = []
-    while True:
-        child = fork(lambda: (folder / "got").write_text(fit(run)) and None)
-        # The first one is killed early on: before there is a checkpoint, perhaps.
-        time.sleep(chance.uniform(0.0, 0.25 * span if steps else 0.02))
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done == 0:
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-        if os.WIFEXITED(status):
-            break
-        steps.append(step_on_disk(run))
+    code = kill_at_random(
+        lambda: (folder / "got").write_text(fit(run)),
+        0.25 * span,
+        lambda: steps.append(step_on_disk(run)),
+    )
     return {
-        "code": os.WEXITSTATUS(status),
+        "code": code,
         "want": want,
         "whole": whole,
         "got": (folder / "got").read_text(),
@@ -87,30 +77,14 @@ def at_calls(folder: Path) -> dict[str, Any]:
     """Kill children just before each call that changes the disk, in the saves after step 4."""
     want, steps, ends = fit(None, 12, 4), [], []
     for n in range(1, 200):
-        run, count = folder / f"run{n}", 0
+        run = folder / f"run{n}"
         if step_on_disk(run) < 0:
             # The checkpoint of step 4, from which each of them goes on.
             os.waitpid(fork(lambda run=run: stop_after(run, 4)), 0)
-
-        def dying(call: Callable[..., Any], n: int = n) -> Callable[..., Any]:
-            def counted(*args: Any, **kwargs: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == n:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*args, **kwargs)
-
-            return counted
-
-        def work(run: Path = run, dying: Callable[..., Any] = dying) -> None:
-            for module, name in PLACES:
-                setattr(module, name, dying(getattr(module, name)))
-            stop_after(run, 8)
-
-        _, status = os.waitpid(fork(work), 0)
+        died = killed_at_write(n, lambda run=run: stop_after(run, 8))
         steps.append(step_on_disk(run))
         ends.append(fit(run, 12, 4))
-        if not os.WIFSIGNALED(status):
+        if not died:
             break
     return {"want": want, "steps": steps, "ends": ends}
 
@@ -127,17 +101,6 @@ def stop_after(run: Path, step: int) -> None:
     data = torch.arange(400).view(100, 4) % 5
     options: dict[str, Any] = {"folder": run, "save_steps": 4, "on_step": on_step}
     train(net, sde, data, DataTransform(5), steps=12, batch=8, clip=1.0, **options)
-
-
-PLACES: list[tuple[Any, str]] = [
-    (tempfile, "mkstemp"),
-    (os, "fdopen"),
-    (os, "fsync"),
-    (os, "chmod"),
-    (os, "replace"),
-    (os, "unlink"),
-    (Path, "unlink"),
-]
 
 
 if __name__ == "__main__":

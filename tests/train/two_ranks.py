@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from sdekit.score import MLP
 from sdekit.sde import VP
 from sdekit.train import train
 from sdekit.train.learner import READ_EVERY
+from tests.processes import as_ranks
 
 STEPS = 12
 
@@ -62,26 +61,7 @@ def fit(
 
 def fit_two(folder: Path, *args: Any, **options: Any) -> list[dict[str, Any]]:
     """Both processes' results."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-            code = 1
-            try:
-                fit(folder / f"rank{rank}.json", *args, **options)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    codes = [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
-    assert codes == [0, 0], codes
+    as_ranks(2, lambda rank: fit(folder / f"rank{rank}.json", *args, **options))
     files = [folder / f"rank{rank}.json" for rank in range(2)]
     return [json.loads(file.read_text()) for file in files if file.exists()]
 
