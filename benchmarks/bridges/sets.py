@@ -1,5 +1,9 @@
 """The laws of the plane of Tong et al. 2023 (arXiv 2302.00482), as their code draws them.
 
+Of eight Gaussians round a Gaussian their repository has two: the runner of the experiments draws
+standard deviation 1, which is taken here; a function for its tutorials draws sqrt(0.1)^(1/2) =
+0.56 ("narrow"). Two sets of 10^4 points of these are 0.19 and 0.24 apart.
+
 Training points of a seed are its samples 0 .., held-out ones those from 2^40 on.
 """
 
@@ -57,7 +61,12 @@ def _ring(z: Tensor) -> Tensor:
 
 
 def _eight_gaussians(z: Tensor) -> Tensor:
-    """Radius 5, covariance sqrt(0.1): their code takes the root of its "var"."""
+    """Radius 5, standard deviation 1."""
+    return 5.0 * _ring(z) + z[:, :2]
+
+
+def _narrow_eight_gaussians(z: Tensor) -> Tensor:
+    """Radius 5, covariance sqrt(0.1): the code takes the root of its "var"."""
     return 5.0 * _ring(z) + 0.1**0.25 * z[:, :2]
 
 
@@ -70,6 +79,7 @@ SETS: Final[dict[str, tuple[Draw, Draw]]] = {
     "moons": (_normal, _moons),
     "s-curve": (_normal, _s_curve),
     "8 gaussians": (_normal, _eight_gaussians),
+    "8 narrow gaussians": (_normal, _narrow_eight_gaussians),
     "moons to 8 gaussians": (_wide_moons, _wide_eight_gaussians),
 }
 """Source and target."""

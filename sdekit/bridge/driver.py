@@ -43,7 +43,7 @@ Callback = Callable[[BridgeState], Any]
 
 
 class Driver(ABC):
-    """The base of ``DSB``, ``DSBM`` and their relatives: see there.
+    r"""The base of ``DSB``, ``DSBM`` and their relatives: see there.
 
     Args of all of them:
         source, target: data (N, D...), floating point, or laws with sample(n, seed=...,
@@ -57,6 +57,9 @@ class Driver(ABC):
             (B, 2, D...), where the algorithm takes one; they are trained where they are. make_net:
             makes the network of a direction. Neither: ``DriftMLP``. The same network goes on in the
             next half-step of its direction; fresh=True makes a new one each time.
+        antithetic: whether each example of a regression comes with one of the opposite noise, see
+            ``sdekit.bridge.antithetic``: without them, as published, the gradients of a step of
+            length \gamma have a noise of order 1 / \sqrt{\gamma}.
         cache: ``Cache(...)``, how trajectories are kept.
         half_steps: how many ``fit`` and ``iterate`` do, below 2^13.
         measure: how many paths measure the bridge after each half-step; 0 for none.
@@ -84,6 +87,7 @@ class Driver(ABC):
         make_net: MakeNet | None = None,
         fresh: bool = False,
         matching: str = "drift",
+        antithetic: bool = True,
         cache: Cache | None = None,
         half_steps: int = 20,
         measure: int = 1_000,
@@ -105,6 +109,7 @@ class Driver(ABC):
         if isinstance(regression, LeastSquares) and (nets is not None or make_net is not None):
             raise TypeError("LeastSquares() fits no network: leave nets away, or write Adam()")
         self.matching = check_choice("matching", matching, MATCHINGS)
+        self.antithetic = bool(antithetic)
         self.cache = Cache() if cache is None else cache
         self.half_steps = check_int_range("half_steps", half_steps, 1, counters.HALF_STEPS)
         self._paths = check_int_range("measure", measure, 0, 1 << 31)
@@ -339,6 +344,7 @@ class Driver(ABC):
                 **{name: getattr(self, name) for name in self.options},
                 "matching": self.matching,
                 "noise": self.noise,
+                "antithetic": self.antithetic,
                 "fresh": self.networks.fresh,
             },
             "shape": list(source.like.shape[1:]),

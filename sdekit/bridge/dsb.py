@@ -15,11 +15,11 @@ from typing import Any, Final, final
 
 from sdekit_kernels.checks import check_choice
 
-from sdekit.bridge.drifts import ReferenceDrift
 from sdekit.bridge.driver import Driver
 from sdekit.bridge.grid import Direction, opposite
 from sdekit.bridge.points import Starts
 from sdekit.bridge.problems import PathProblem, Problem, ScoreProblem
+from sdekit.bridge.starts import STARTS, first_drift
 
 FIRSTS: Final = ("score", "paths")
 
@@ -30,8 +30,12 @@ class DSB(Driver):
 
     matching: "mean" fits what a step adds to the mean, \gamma v, as published; "drift" fits v. Both
     have the same minimum; "mean" weighs a step by \gamma^2.
-    first: how the first half-step reverses the reference: "score", denoising score matching with
-    its closed marginals, or "paths", as all others do, which reverses its Euler chain itself.
+    start: the first chain, see ``sdekit.bridge.starts``: "reference", as published, or "gaussian",
+    the bridge between two Gaussians with the ends' means and covariances, which needs fewer
+    half-steps, above all where the reference's noise is small beside the way.
+    first: how the first half-step reverses it: "score", denoising score matching with the
+    reference's closed marginals (the default for that start), or "paths", as all others do, which
+    reverses its Euler chain itself.
     Other arguments: see ``Driver``.
 
     >>> bridge = DSB(source, target, reference=sk.Brownian(1.0), steps=20)
@@ -39,10 +43,11 @@ class DSB(Driver):
     >>> x1 = bridge.sample(x0); x0 = bridge.sample(1000, direction="backward")
 
     Raises TypeError or ValueError for ends of different shape, a reference without noise, N < 1,
-    steps that are not above zero, and, when a half-step begins, a cache larger than memory.
+    steps that are not above zero, start="gaussian" in more than 1,024 components, and, when a
+    half-step begins, a cache larger than memory.
     """
 
-    options = ("first",)
+    options = ("start", "first")
 
     def __init__(
         self,
@@ -50,14 +55,24 @@ class DSB(Driver):
         target: Any,
         *,
         matching: str = "mean",
-        first: str = "score",
+        start: str = "reference",
+        first: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(source, target, matching=matching, **options)
+        self.start = check_choice("start", start, STARTS)
+        if first is None:
+            first = "score" if start == "reference" else "paths"
         self.first = check_choice("first", first, FIRSTS)
+        if self.first == "score" and self.start != "reference":
+            raise ValueError(
+                f'first="score" reverses the reference, not start={start!r}: write first="paths"'
+            )
         # What a step is fitted to has the noise of one step, the same at all times.
         self.networks.noisy = False
-        self.transport.forward = ReferenceDrift(self.reference)
+        self.transport.forward = first_drift(
+            self.start, self.transport.ends, self.reference, self.grid, self.seed
+        )
 
     def direction(self, half_step: int) -> Direction:
         """Backward first."""
@@ -71,9 +86,13 @@ class DSB(Driver):
             self.cache.size(self.grid.N + 1, self.transport.ends[0].like)
         if half_step == 1 and self.first == "score":
             points = Starts(self.transport.ends[0], self.seed, half_step, self.points)
-            return ScoreProblem(points, self.grid, self.reference)
+            return ScoreProblem(points, self.grid, self.reference, antithetic=self.antithetic)
         motion = opposite(way)
         fixed = self.transport.drift(motion)
         return PathProblem(
-            self.trajectories(half_step, motion, fixed, ends=False), self.grid, fixed, way
+            self.trajectories(half_step, motion, fixed, ends=False),
+            self.grid,
+            fixed,
+            way,
+            antithetic=self.antithetic,
         )

@@ -112,9 +112,17 @@ class DSBM(Driver):
             self.reference,
             both if self.one_net else (way,),
             uniform=self.uniform,
+            antithetic=self.antithetic,
         )
 
     def _projection(self, half_step: int, way: Direction) -> BridgeProblem:
         """Of the paths that move the other way."""
         pairs = self._simulated(half_step, opposite(way))
-        return BridgeProblem(pairs, self.grid, self.reference, (way,), uniform=self.uniform)
+        return BridgeProblem(
+            pairs,
+            self.grid,
+            self.reference,
+            (way,),
+            uniform=self.uniform,
+            antithetic=self.antithetic,
+        )

@@ -16,6 +16,7 @@ import sdekit_kernels
 import torch
 from torch import Tensor
 
+from sdekit.bridge.antithetic import Pairing
 from sdekit.bridge.counters import TIME, stream
 from sdekit.bridge.grid import Direction, TimeGrid
 from sdekit.bridge.interpolation import Interpolation
@@ -64,18 +65,20 @@ class BridgeProblem(_Matching):
         directions: tuple[Direction, ...],
         *,
         uniform: bool = False,
+        antithetic: bool = True,
     ) -> None:
         times = grid.asked(directions[0]) if len(directions) == 1 else grid.times
         super().__init__(pairs, times, uniform and grid.N > 1)
         self.reference, self.directions = reference, directions
+        self._pairing = Pairing(antithetic)
         # v_f is asked up to t_{N-1}, v_b down to t_1: nearer to their ends both grow without bound.
         self._last = float(grid.asked("forward")[-1]), float(grid.asked("backward")[-1])
 
     @torch.no_grad()
     def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Some pairs, each at one time."""
-        x0, x1 = self.pairs.batch(step, size)
-        return self._examples(self.random_times(step, x0), x0, x1, step)
+        x0, x1 = self.pairs.batch(step, self._pairing.draws(size))
+        return self._examples(self.random_times(step, x0), x0, x1, step, size)
 
     @torch.no_grad()
     def at(self, j: int) -> Examples:
@@ -83,9 +86,14 @@ class BridgeProblem(_Matching):
         x0, x1 = self.pairs.all()
         return self._examples(as_times(self.times, x0)[j], x0, x1, j)
 
-    def _examples(self, t: Tensor, x0: Tensor, x1: Tensor, step: int) -> Examples:
+    def _examples(
+        self, t: Tensor, x0: Tensor, x1: Tensor, step: int, size: int | None = None
+    ) -> Examples:
+        pairing, z = self._pairing, self.pairs.normal(x0, step)
+        t = pairing.twice(t, size) if t.ndim else t
+        x0, x1 = pairing.twice(x0, size), pairing.twice(x1, size)
         between = Interpolation(self.reference, t, x0, x1)
-        x = between.point(self.pairs.normal(x0, step))
+        x = between.point(pairing.signs(z, size))
         if len(self.directions) == 1:
             return Examples(t, x, between.drift(self.directions[0], x))
         last, first = (torch.tensor(s, dtype=torch.float64).to(t) for s in self._last)

@@ -16,6 +16,7 @@ import torch
 from sdekit_kernels.dispatch import compute_dtype
 from torch import Tensor
 
+from sdekit.bridge.antithetic import Pairing
 from sdekit.bridge.cache import Trajectories
 from sdekit.bridge.drifts import Drift
 from sdekit.bridge.grid import Direction, TimeGrid, opposite
@@ -82,7 +83,13 @@ class PathProblem(Problem):
     """
 
     def __init__(
-        self, cache: Trajectories, grid: TimeGrid, fixed: Drift, direction: Direction
+        self,
+        cache: Trajectories,
+        grid: TimeGrid,
+        fixed: Drift,
+        direction: Direction,
+        *,
+        antithetic: bool = True,
     ) -> None:
         super().__init__(cache)
         self.cache, self.fixed, n = cache, fixed, grid.N
@@ -90,21 +97,24 @@ class PathProblem(Problem):
         # Step i of the fixed chain, in its order of motion, is step N - 1 - i of the fitted one.
         self._left = grid.asked(motion)
         self._arrived = grid.asked(direction).flip(0)
-        self._lengths, self._n = grid.lengths(motion), n
+        self._lengths, self._n, self._pairing = grid.lengths(motion), n, Pairing(antithetic)
 
     @torch.no_grad()
     def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Each path at one of its steps."""
-        i = time_numbers(self._n, size, step, self._left.device)
-        u, after = self.cache.batch(step, size, torch.stack([i, i + 1])).unbind()
+        pairing = self._pairing
+        draws = pairing.draws(size)
+        i = time_numbers(self._n, draws, step, self._left.device)
+        u, after = self.cache.batch(step, draws, torch.stack([i, i + 1])).unbind()
         i = i.to(u.device)
-        some = self._reverse(u[rows], after[rows], i[rows])
-        if len(some.x) == size:
-            return some
+        own, wanted = pairing.of(rows, size)
+        some = self._reverse(u[own], after[own], i[own])
+        if len(i[own]) == draws:
+            return Examples(*(v[:size] for v in some[:3]))
         # The fixed drift is a network: each process asks it about its own rows alone.
-        target = torch.zeros_like(after)
-        target[rows] = some.target
-        return Examples(as_times(self._arrived, u)[i], after, target)
+        x, target = (pairing.twice(after, size).clone() for _ in range(2))
+        x[rows], target[rows] = some.x[wanted], some.target[wanted]
+        return Examples(pairing.twice(as_times(self._arrived, u)[i], size), x, target)
 
     @torch.no_grad()
     def at(self, j: int) -> Examples:
@@ -116,10 +126,15 @@ class PathProblem(Problem):
         left, arrived, length = (
             as_times(v, u)[i] for v in (self._left, self._arrived, self._lengths)
         )
-        asked = torch.cat([left, left]) if left.ndim else left
-        moved = self.fixed(asked, torch.cat([u, after]))
-        here, there = moved.split(len(u))
-        return Examples(arrived, after, (u - after) / expand(length, u) + here - there)
+        here = self.fixed(left, u)
+        pairing, gamma = self._pairing, expand(length, u)
+        # What the step would have come to, had its noise been the opposite.
+        other = 2.0 * (u + gamma * here) - after
+        x = pairing.mixed(after, other)
+        there = self.fixed(pairing.twice(left) if left.ndim else left, x)
+        moved = (pairing.twice(u) - x) / (pairing.twice(gamma) if left.ndim else gamma)
+        arrived = pairing.twice(arrived) if left.ndim else arrived
+        return Examples(arrived, x, moved + pairing.twice(here) - there)
 
 
 @final
@@ -132,16 +147,19 @@ class ScoreProblem(Problem):
     half-step of De Bortoli et al. 2021, up to the O(\gamma) of Euler's steps.
     """
 
-    def __init__(self, points: Points, grid: TimeGrid, reference: AffineSDE) -> None:
+    def __init__(
+        self, points: Points, grid: TimeGrid, reference: AffineSDE, *, antithetic: bool = True
+    ) -> None:
         super().__init__(points)
-        self.points, self.reference = points, reference
+        self.points, self.reference, self._pairing = points, reference, Pairing(antithetic)
         self._times, self._n = grid.asked("backward"), grid.N
 
     @torch.no_grad()
     def batch(self, step: int, size: int, rows: slice = ALL) -> Examples:
         """Fresh points, each at one of the grid's times."""
-        (x0,) = self.points.batch(step, size)
-        return self._denoise(x0, time_numbers(self._n, size, step, x0.device), step)
+        draws = self._pairing.draws(size)
+        (x0,) = self.points.batch(step, draws)
+        return self._denoise(x0, time_numbers(self._n, draws, step, x0.device), step, size)
 
     @torch.no_grad()
     def at(self, j: int) -> Examples:
@@ -149,10 +167,12 @@ class ScoreProblem(Problem):
         (x0,) = self.points.all()
         return self._denoise(x0, torch.tensor(j, device=x0.device), j)
 
-    def _denoise(self, x0: Tensor, j: Tensor, step: int) -> Examples:
-        t = as_times(self._times, x0)[j]
+    def _denoise(self, x0: Tensor, j: Tensor, step: int, size: int | None = None) -> Examples:
+        t, z = as_times(self._times, x0)[j], self.points.normal(x0, step)
+        pairing = self._pairing
+        t = pairing.twice(t, size) if t.ndim else t
+        x0, z = pairing.twice(x0, size), pairing.signs(z, size)
         law = self.reference.marginal(t, x0)
-        z = self.points.normal(x0, step)
         x = law.mean + law.std * z
         pull = self.reference.diffusion(t, x).square() * z / law.std
         return Examples(t, x, -self.reference.drift(t, x) - pull)

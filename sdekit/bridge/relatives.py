@@ -64,7 +64,14 @@ class BridgeMatching(Driver):
         pairs = Coupled(self.start, ends, self.reference, self.seed, half_step, self.points)
         both: tuple[Direction, ...] = ("forward", "backward")
         way = both if self.one_net else (self.direction(half_step),)
-        return BridgeProblem(pairs, self.grid, self.reference, way, uniform=self.uniform)
+        return BridgeProblem(
+            pairs,
+            self.grid,
+            self.reference,
+            way,
+            uniform=self.uniform,
+            antithetic=self.antithetic,
+        )
 
 
 @final

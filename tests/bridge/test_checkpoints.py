@@ -165,6 +165,8 @@ REFUSED: list[tuple[str, str, dict[str, Any]]] = [
     ("algorithm", "dsbm", {}),
     ("algorithm", "dsb", {"first": "paths"}),
     ("algorithm", "dsb", {"matching": "drift"}),
+    ("algorithm", "dsb", {"start": "gaussian"}),
+    ("algorithm", "dsb", {"antithetic": False}),
     ("algorithm", "fresh", {}),
     ("shape", "dsb", {"ends": (X[:, :1], Y[:, :1]), "make_net": None}),
     ("dtype", "dsb", {"ends": (X.double(), Y.double()), "make_net": None}),

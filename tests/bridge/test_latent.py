@@ -192,7 +192,9 @@ def test_bad_input() -> None:
     with pytest.raises(TypeError, match="not both"):
         bridge.sample(z[0], paths=True, times=[0.5])
     for method in ("sde", "flow"):
-        with pytest.raises(ValueError, match="outside the solved interval"):
+        with pytest.raises(ValueError, match=r"^times\[1\] = 1.5 lies outside the solved interval"):
             bridge.sample(z[0], times=[0.5, 1.5], method=method)
-        with pytest.raises(ValueError, match="strictly the way"):
+        with pytest.raises(ValueError, match=r"^times must run strictly the way .*times\[1\] = "):
             bridge.sample(z[0], times=[0.5, 0.25], method=method)
+        with pytest.raises(TypeError, match=r"^times must be a sequence of numbers"):
+            bridge.sample(z[0], times="half", method=method)

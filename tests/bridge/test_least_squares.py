@@ -168,6 +168,14 @@ def test_other_references_and_steps(algorithm: str, name: str) -> None:
     assert max(errors) < LIMIT, errors
 
 
+@pytest.mark.parametrize("algorithm", ["dsb", "dsbm"])
+def test_without_pairs_as_published(algorithm: str) -> None:
+    n, given = 8_000, ends(2, False)
+    found = run(algorithm, given, Brownian(1.0), n, antithetic=False)
+    errors = worst(found, exact(algorithm, given, sigma=1.0), n)
+    assert max(errors) < LIMIT, errors
+
+
 def test_the_start_of_the_reference() -> None:
     n, given = 8_000, ends(2, False)
     found = run("dsbm", given, Brownian(1.0), n, start="reference")
