@@ -106,10 +106,11 @@ class DriftMLP(nn.Module):
             raise ValueError(
                 f"this network is for events of shape {self.event_shape}, x has {tuple(x.shape)}"
             )
-        way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1).expand(len(x), 1)
+        # One time for all has one row of features: sines of 10^4 equal rows take as long as a layer.
+        way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1)
         phase = way * self.get_buffer("frequencies")
         y, f = x.flatten(1) / self.scale, torch.cat([way, phase.sin(), phase.cos()], 1)
-        h = torch.cat([y, f], 1)
+        h = torch.cat([y, f.expand(len(x), -1)], 1)
         layers: list[Any] = list(self.layers)
         *hidden, last = layers
         for layer in hidden:
