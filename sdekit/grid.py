@@ -90,12 +90,15 @@ class Saves(NamedTuple):
 
 
 def locate_saves(
-    save_at: Sequence[float], grid: Sequence[float], rounding: float = 2.0**-52
+    save_at: Sequence[float],
+    grid: Sequence[float],
+    rounding: float = 2.0**-52,
+    what: str = "save_at",
 ) -> Saves:
     """Sort the times to be saved into the steps of the grid.
 
     A time that differs from the nearest grid time by no more than two units of ``rounding``,
-    relative to the grid's largest time, is that grid time.
+    relative to the grid's largest time, is that grid time. what: the argument that errors name.
 
     Raises ValueError for a time outside the grid, or times that do not run the grid's way.
     """
@@ -107,11 +110,11 @@ def locate_saves(
     for i, t in enumerate(save_at):
         if sign * (t - grid[0]) < -slack or sign * (grid[-1] - t) < -slack:
             raise ValueError(
-                f"save_at[{i}] = {t} lies outside the solved interval from {grid[0]} to {grid[-1]}"
+                f"{what}[{i}] = {t} lies outside the solved interval from {grid[0]} to {grid[-1]}"
             )
         if sign * t <= last:
             raise ValueError(
-                f"save_at must run strictly the way of the grid, but save_at[{i}] = {t} follows "
+                f"{what} must run strictly the way of the grid, but {what}[{i}] = {t} follows "
                 f"{save_at[i - 1]}"
             )
         last = sign * t
@@ -122,8 +125,8 @@ def locate_saves(
             inside.setdefault(k, []).append(t)
         elif near in at_grid:
             raise ValueError(
-                f"save_at[{i - 1}] = {save_at[i - 1]} and save_at[{i}] = {t} are both the grid "
-                f"time {grid[near]} up to rounding: give one of them"
+                f"{what}[{i - 1}] = {save_at[i - 1]} and {what}[{i}] = {t} are both the grid time "
+                f"{grid[near]} up to rounding: give one of them"
             )
         else:
             at_grid.add(near)

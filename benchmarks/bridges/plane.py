@@ -98,15 +98,17 @@ def fitted(algorithm: str, name: str, seed: int, *, measured: int = 0) -> Driver
     both = DriftMLP((2,), drifts=2, seed=seed, **size)
     options: dict[str, Any] = dict(seed=seed, measure=measured, fuse=False)
     bridge: Driver
+    # Steps that are short at the ends: the noise of the last one stays.
+    options |= dict(gammas="ramp")
     if algorithm == "SF2M":
-        regression = Adam(steps=4_000, batch=512, lr=5e-3, ema=0.9995)
+        options["ratio"] = 30.0
+        regression = Adam(steps=5_000, batch=512, lr=1e-2, ema=0.9995)
         bridge = BridgeMatching(
             source, target, start="ot", steps=100, nets=both, regression=regression, **options
         )
         bridge.fit()
         return bridge
-    # Steps that are short at the ends: the noise of the last one stays.
-    options |= dict(gammas="ramp", cache=Cache(paths=10_240, refresh=200))
+    options |= dict(cache=Cache(paths=10_240, refresh=200))
     if algorithm == "DSB":
         # A chain that is reversed with its own noise spreads by gamma^2 a step: of 20 steps 5 %.
         short = Adam(steps=1_000, batch=512, lr=1e-2, ema=0.998)

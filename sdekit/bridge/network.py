@@ -106,7 +106,7 @@ class DriftMLP(nn.Module):
             raise ValueError(
                 f"this network is for events of shape {self.event_shape}, x has {tuple(x.shape)}"
             )
-        # One time for all has one row of features: sines of 10^4 equal rows take as long as a layer.
+        # One time for all has one row of features: the sines of 10^4 equal rows cost a layer.
         way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1)
         phase = way * self.get_buffer("frequencies")
         y, f = x.flatten(1) / self.scale, torch.cat([way, phase.sin(), phase.cos()], 1)

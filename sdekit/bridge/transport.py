@@ -142,8 +142,9 @@ class Transport:
         starts = self.starts(x, way, seed, first_sample)
         if method is None:
             method = "flow" if self.reference is None else "sde"
-        if check_choice("method", method, METHODS) == "flow":
-            shown = self._shown(way, paths, times)
+        check_choice("method", method, METHODS)
+        shown = self._shown(way, paths, times)
+        if method == "flow":
             return self._along_flow(starts, way, shown, rtol, atol)
         # Back from where a path arrived: its own Brownian motion would not be independent of x.
         number = path_number(0 if way == "forward" else BACK, first_sample)
@@ -159,8 +160,8 @@ class Transport:
         if times is None:
             return grid if paths else None
         shown = as_times("times", times)
-        # Raises for what lies outside the grid or does not run its way, as the SDE's steps do.
-        locate_saves(shown, grid, time_rounding(times))
+        # Raises for what lies outside the grid or does not run its way.
+        locate_saves(shown, grid, time_rounding(times), "times")
         return [min(max(t, 0.0), self.grid.T) for t in shown]
 
     @torch.no_grad()

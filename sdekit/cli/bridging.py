@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -72,7 +71,7 @@ def bridge_command(options: BridgeOptions) -> None:
         driver.fit(
             folder=options.out,
             save_seconds=options.save_seconds,
-            progress=sys.stderr.isatty() and first_process(),
+            progress=first_process(),
             callbacks=[keep],
         )
     finally:

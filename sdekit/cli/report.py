@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sdekit.files import write_atomically
 from sdekit.likelihood import Likelihood
+from sdekit.train.lines import Lines, redraws
 
 
 def write_json(out: Path, numbers: Any) -> None:
@@ -109,10 +110,11 @@ def _filled(rows: Sequence[tuple[str, ...]]) -> tuple[int, list[tuple[str, ...]]
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, float, float], None] | None]:
-    """A bar on stderr for ``on_step`` of the training loop; none where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
+def progress(what: str) -> Iterator[Callable[[int, float, float], None]]:
+    """``on_step`` of the training loop: a bar on stderr, or plain lines where none can be drawn."""
+    if not redraws():
+        lines = Lines(what)
+        yield lambda done, way, loss: lines(way, f"step {done}, loss {loss:.4f}")
         return
     from tqdm import tqdm
 

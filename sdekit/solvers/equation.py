@@ -108,13 +108,20 @@ class Equation:
         try:
             return getattr(self.sde, what)(t, x)
         except RuntimeError as error:
-            if "must match the size of tensor" not in str(error):
-                raise
-            raise ValueError(
-                f"{self.name}.{what} cannot combine its parameters with x of shape "
-                f"{tuple(x.shape)}: {error}. A parameter with one entry a sample must have as many "
-                "as x0 has rows"
-            ) from error
+            said = str(error)
+            if "must match the size of tensor" in said:
+                raise ValueError(
+                    f"{self.name}.{what} cannot combine its parameters with x of shape "
+                    f"{tuple(x.shape)}: {said}. A parameter with one entry a sample must have as "
+                    "many as x0 has rows"
+                ) from error
+            # What torch says of a GPU's and a CPU's tensors, and of those without memory.
+            if "to be on the same device" in said or "not on the expected device" in said:
+                raise ValueError(
+                    f"{self.name}.{what} cannot combine its parameters with x on {x.device}: "
+                    f"{said}. Move the equation's parameters to {x.device}"
+                ) from error
+            raise
 
     def check_additive(self, t: Tensor, x: Tensor) -> None:
         """Refuse "additive" noise that changes when x does (looked at in two states)."""

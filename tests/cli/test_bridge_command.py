@@ -74,6 +74,24 @@ def test_moons_and_again(run: Run, small: None, tmp_path: Path) -> None:
     one_line(run(*common, "--out", out, "--algorithm", "dsb"), 1, "another algorithm")
 
 
+def test_a_log_has_a_line_after_each_half_step(run: Run, small: None, tmp_path: Path) -> None:
+    # Standard error is no terminal here, as in the job of a cluster.
+    common = ("bridge", "--recipe", "moons", "--steps", 3, "--out", tmp_path)
+    lines = run(*common, "--half-steps", 2).err.splitlines()
+    assert [line.split(", loss")[0] for line in lines] == [
+        "bridge: 50%, half-step 1 of 2, step 3",
+        "bridge: 100%, half-step 2 of 2, step 3",
+    ]
+    again = run(*common, "--half-steps", 3).err.splitlines()
+    assert len(again) == 1 and again[0].startswith("bridge: 100%, half-step 3 of 3, step 3, loss ")
+    # Least squares too.
+    gaussian = ("bridge", "--recipe", "gaussian", "--half-steps", 2, "--out", tmp_path / "gauss")
+    assert [line.split(",")[0] for line in run(*gaussian).err.splitlines()] == [
+        "bridge: 50%",
+        "bridge: 100%",
+    ]
+
+
 def test_a_note_that_is_missing_is_made(run: Run, small: None, tmp_path: Path) -> None:
     # As after a kill between the checkpoint and the note.
     common = ("bridge", "--recipe", "gaussian", "--half-steps", 2, "--out", tmp_path)

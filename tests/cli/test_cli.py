@@ -50,6 +50,17 @@ def test_train_is_reproducible_by_steps(run, model: Path, tmp_path: Path) -> Non
     assert one.info["recipe"]["sde"] == "vp" and one.info["steps"] == 3
 
 
+def test_a_log_has_a_line_for_each_tenth_of_a_training(run, tmp_path: Path, monkeypatch) -> None:
+    """Where stderr is no terminal; one that takes no 10 seconds says nothing before its table."""
+    options = ("--steps", 20, "--width", 8, "--depth", 1, "--out", tmp_path / "m.safetensors")
+    assert run("train", *options).err == ""
+    monkeypatch.setattr("sdekit.train.lines.TENTH", 0.0)
+    lines = run("train", *options).err.splitlines()
+    assert [line.split(", loss")[0] for line in lines] == [
+        f"training: {10 * k}%, step {2 * k}" for k in range(1, 11)
+    ]
+
+
 def test_sample_writes_pictures_and_levels(run, model: Path, tmp_path: Path) -> None:
     picture, levels = tmp_path / "a.png", tmp_path / "a.npy"
     common = ("-n", 7, "--steps", 30)

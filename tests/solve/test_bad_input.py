@@ -68,6 +68,21 @@ CASES = {
     "unknown noise": (dict(sde=Plain(noise_type="diag")), ValueError, "'diagonal'"),
     "unknown interpretation": (dict(sde=Plain(interpretation="Ito")), ValueError, "'ito'"),
     "drift shape": (dict(sde=Plain(lambda t, x: x[:, :1])), ValueError, "drift returned shape"),
+    "drift shape that changes with time": (
+        dict(sde=Plain(lambda t, x: x if t < 0.5 else x[:, :1]), steps=4),
+        ValueError,
+        r"drift returned shape \(3, 1\) for x of shape \(3, 2\)",
+    ),
+    "diffusion shape that changes with time": (
+        dict(sde=Plain(diffusion=lambda t, x: x if t < 0.5 else x.new_ones(3, 2, 4)), steps=4),
+        ValueError,
+        r"matrix shape \(3, 2, 4\)",
+    ),
+    "parameter device": (
+        dict(sde=Plain(lambda t, x: torch.ones(2, device="meta") * x)),
+        ValueError,
+        "cannot combine its parameters with x on cpu: .*parameters to cpu",
+    ),
     "drift type": (dict(sde=Plain(lambda t, x: 0.0)), TypeError, "must return a tensor"),
     "drift device": (
         dict(sde=Plain(lambda t, x: torch.empty(x.shape, device="meta"))),

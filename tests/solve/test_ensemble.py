@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import sdekit as sk
+from benchmarks.memory import peak_memory
 
 MODULE = importlib.import_module("sdekit.solve.ensemble")  # the function has that name too
 X0 = torch.tensor([0.3, -0.5])
@@ -52,6 +53,27 @@ def test_law_of_ou_with_quantiles():
         density = math.exp(-z * z / 2) / math.sqrt(2 * math.pi * v)
         error = math.sqrt(q * (1 - q) / n) / density
         assert torch.all((found.quantile(q)[0] - (m + z * math.sqrt(v))).abs() < 5 * error)
+
+
+@pytest.mark.skipif(peak_memory(int) is None, reason="this system does not count peak memory")
+def test_memory_does_not_grow_with_the_paths():
+    """2^21 paths take some 20 MiB, and 2^25 as much; their states alone would be 128 MiB."""
+    x0, found = torch.full((1,), 0.3), {}
+
+    def run(paths):
+        def call():
+            found[paths] = sk.ensemble(OU, x0, paths, steps=2, bins=100, seed=3)
+
+        return call
+
+    run(1 << 21)()
+    few, many = (peak_memory(run(1 << n)) for n in (21, 25))
+    assert few < 40 << 20 and many < 40 << 20
+    law = found[1 << 25]
+    # Two Euler steps of 1/2: 0.35 x + 0.65 mu each, of which the mean is known.
+    mean = 0.2 + 0.1 * (1 - 1.3 / 2) ** 2
+    assert int(law.count) == 1 << 25
+    assert abs(float(law.mean) - mean) < 5 * float(law.std_error)
 
 
 def test_histogram_counts_every_path(small_pieces):

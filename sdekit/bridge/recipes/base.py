@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from sdekit.bridge.cache import Cache
 from sdekit.bridge.driver import Driver
 from sdekit.bridge.dsb import DSB
 from sdekit.bridge.dsbm import DSBM
-from sdekit.bridge.regression import Regression
+from sdekit.bridge.regression import Adam, Regression
 from sdekit.sde import Brownian
 
 Device = torch.device | str
@@ -25,7 +25,8 @@ class Recipe(ABC):
 
     algorithm: "dsbm" or "dsb". sigma: of the reference. grid: N, gammas, ratio: see ``time_grid``.
     half_steps: of ``fit``. paths, refresh: of the ``Cache``. measure: paths that measure the bridge
-    after each half-step. seed: of everything. What the regression takes, a subclass says.
+    after each half-step. antithetic: examples by pairs, see ``Driver``. seed: of everything. What
+    the regression takes, a subclass says.
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Recipe(ABC):
     paths: int = 10_000
     refresh: int | None = None
     measure: int = 1_000
+    antithetic: bool = True
     seed: int = 0
 
     @abstractmethod
@@ -81,6 +83,7 @@ class Recipe(ABC):
             cache=Cache(paths=self.paths, refresh=self.refresh),
             half_steps=self.half_steps,
             measure=self.measure,
+            antithetic=self.antithetic,
             seed=self.seed,
             **self.networks(device),
             **self.options(),
@@ -104,3 +107,33 @@ class Recipe(ABC):
     def changed(self, **numbers: Any) -> Recipe:
         """The same recipe with other numbers; raises TypeError for an unknown name."""
         return replace(self, **numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnedRecipe(Recipe, ABC):
+    """A recipe whose drifts are networks.
+
+    steps, first_steps, batch, lr, ema, clip: of ``Adam``.
+    """
+
+    steps: int = 1_000
+    first_steps: int | None = None
+    batch: int = 512
+    lr: float = 2e-3
+    ema: float = 0.999
+    clip: float | None = None
+
+    def regression(self, device: Device = "cpu") -> Adam:
+        """Adam; a network has its own precision."""
+        return Adam(
+            steps=self.steps,
+            first_steps=self.first_steps,
+            batch=self.batch,
+            lr=self.lr,
+            ema=self.ema,
+            clip=self.clip,
+        )
+
+    def shortened(self, steps: int) -> Self:
+        """So many steps in every half-step."""
+        return replace(self, steps=steps, first_steps=None)

@@ -10,7 +10,7 @@ grain on an image that has arrived.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -20,9 +20,8 @@ from sdekit.bridge.driver import Driver
 from sdekit.bridge.ends import points_of
 from sdekit.bridge.grid import Direction, check_direction
 from sdekit.bridge.problems import as_times
-from sdekit.bridge.recipes.base import Device, Recipe
+from sdekit.bridge.recipes.base import Device, LearnedRecipe
 from sdekit.bridge.recipes.law import StandardNormal
-from sdekit.bridge.regression import Adam
 from sdekit.bridge.unet import DriftUNet
 from sdekit.data import Dataset
 from sdekit.data.plane import HELD_OUT
@@ -33,12 +32,12 @@ NOISE: Final = StandardNormal((1, 28, 28))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRecipe(Recipe, ABC):
+class ImageRecipe(LearnedRecipe, ABC):
     """28 x 28 pixels in [-1, 1] at the ends.
 
     size: of the U-Net. gap: root mean square, over pixels, of what lies between the two ends of an
     independent pair. precision: of the network, "full" or "bfloat16"; None for the quickest of the
-    device. steps, first_steps, batch, lr, ema, clip: of ``Adam``.
+    device.
     """
 
     size: str = "small"
@@ -47,8 +46,6 @@ class ImageRecipe(Recipe, ABC):
     steps: int = 250
     first_steps: int | None = 2_000
     batch: int = 64
-    lr: float = 2e-3
-    ema: float = 0.999
     clip: float | None = 1.0
 
     @abstractmethod
@@ -70,17 +67,6 @@ class ImageRecipe(Recipe, ABC):
         ]
         return made[0].to(device), made[1].to(device)
 
-    def regression(self, device: Device = "cpu") -> Adam:
-        """Adam; the network has its own precision."""
-        return Adam(
-            steps=self.steps,
-            first_steps=self.first_steps,
-            batch=self.batch,
-            lr=self.lr,
-            ema=self.ema,
-            clip=self.clip,
-        )
-
     def networks(self, device: Device = "cpu") -> dict[str, Any]:
         """One network for both drifts of DSBM, two for DSB."""
         if self.algorithm != "dsb":
@@ -97,10 +83,6 @@ class ImageRecipe(Recipe, ABC):
         own = quickest_precision(device) if self.precision is None else self.precision
         given = {"seed": self.seed, **options}
         return DriftUNet((1, 28, 28), size=self.size, precision=own, device=device, **given)
-
-    def shortened(self, steps: int) -> ImageRecipe:
-        """So many steps in every half-step."""
-        return replace(self, steps=steps, first_steps=None)
 
 
 @torch.no_grad()

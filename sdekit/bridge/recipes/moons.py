@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from torch import Tensor
 
-from sdekit.bridge.recipes.base import Device, Recipe
+from sdekit.bridge.recipes.base import Device, LearnedRecipe
 from sdekit.bridge.recipes.law import StandardNormal
-from sdekit.bridge.regression import Adam
 from sdekit.data import moons
 from sdekit.data.plane import HELD_OUT
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moons(Recipe):
-    """N(0, 1) to ``samples`` draws of ``sdekit.data.moons``, by two of ``DriftMLP``.
-
-    steps, first_steps, batch, lr, ema: of ``Adam``.
-    """
+class Moons(LearnedRecipe):
+    """N(0, 1) to ``samples`` draws of ``sdekit.data.moons``, by two of ``DriftMLP``."""
 
     name: ClassVar[str] = "moons"
     titles: ClassVar[tuple[str, str]] = ("Gaussian", "moons")
 
     samples: int = 20_000
-    steps: int = 1_000
     first_steps: int | None = 2_500
-    batch: int = 512
     lr: float = 3e-3
     ema: float = 0.99
 
@@ -41,20 +35,6 @@ class Moons(Recipe):
         ends = StandardNormal((2,)), moons
         x0, x1 = (law.sample(n, seed=self.seed, first_sample=HELD_OUT) for law in ends)
         return x0.to(device), x1.to(device)
-
-    def regression(self, device: Device = "cpu") -> Adam:
-        """Adam on both networks."""
-        return Adam(
-            steps=self.steps,
-            first_steps=self.first_steps,
-            batch=self.batch,
-            lr=self.lr,
-            ema=self.ema,
-        )
-
-    def shortened(self, steps: int) -> Moons:
-        """So many steps in every half-step."""
-        return replace(self, steps=steps, first_steps=None)
 
 
 MOONS = {
