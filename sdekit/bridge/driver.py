@@ -58,8 +58,8 @@ class Driver(ABC):
             makes the network of a direction. Neither: ``DriftMLP``. The same network goes on in the
             next half-step of its direction; fresh=True makes a new one each time.
         antithetic: whether each example of a regression comes with one of the opposite noise, see
-            ``sdekit.bridge.antithetic``: without them, as published, the gradients of a step of
-            length \gamma have a noise of order 1 / \sqrt{\gamma}.
+            ``sdekit.bridge.antithetic``; None: for ``DSB`` alone, whose gradients have a noise of
+            order 1 / \sqrt{\gamma} without. Half as many paths or pairs of ends make a batch.
         cache: ``Cache(...)``, how trajectories are kept.
         half_steps: how many ``fit`` and ``iterate`` do, below 2^13.
         measure: how many paths measure the bridge after each half-step; 0 for none.
@@ -70,6 +70,8 @@ class Driver(ABC):
 
     takes_one_net = False
     noise: Noise = "shared"
+    pairs = False
+    """Whether examples come by antithetic pairs unless it is said."""
     options: tuple[str, ...] = ()
     """The attributes that an algorithm has beside those of all."""
 
@@ -87,7 +89,7 @@ class Driver(ABC):
         make_net: MakeNet | None = None,
         fresh: bool = False,
         matching: str = "drift",
-        antithetic: bool = True,
+        antithetic: bool | None = None,
         cache: Cache | None = None,
         half_steps: int = 20,
         measure: int = 1_000,
@@ -109,7 +111,7 @@ class Driver(ABC):
         if isinstance(regression, LeastSquares) and (nets is not None or make_net is not None):
             raise TypeError("LeastSquares() fits no network: leave nets away, or write Adam()")
         self.matching = check_choice("matching", matching, MATCHINGS)
-        self.antithetic = bool(antithetic)
+        self.antithetic = self.pairs if antithetic is None else bool(antithetic)
         self.cache = Cache() if cache is None else cache
         self.half_steps = check_int_range("half_steps", half_steps, 1, counters.HALF_STEPS)
         self._paths = check_int_range("measure", measure, 0, 1 << 31)

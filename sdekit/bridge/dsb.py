@@ -47,6 +47,7 @@ class DSB(Driver):
     half-step begins, a cache larger than memory.
     """
 
+    pairs = True
     options = ("start", "first")
 
     def __init__(

@@ -65,3 +65,17 @@ def test_a_full_disk_costs_a_compilation_and_no_more(folder, monkeypatch):
 
     monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
     assert cache.module_from_source(NAME, KERNEL).f(2) == 3
+
+
+def test_a_change_in_any_source_is_another_folder(tmp_path, monkeypatch):
+    """Numba keeps its own version, types and processor with each compiled function."""
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    inlined = tmp_path / "philox" / "_numba.py"
+    inlined.parent.mkdir()
+    version, found = cache._version.__wrapped__, []
+    for text in ("x = 1\n", "x = 2\n", "x = 1\n"):
+        inlined.write_text(text)
+        found.append(version())
+    assert found[0] == found[2] != found[1]
+    inlined.rename(tmp_path / "_numba.py")
+    assert version() not in found

@@ -10,8 +10,13 @@ import ast
 import re
 from pathlib import Path
 
+import numba
 import torch
+from llvmlite import ir
+from numba.core import config, types
+from numba.extending import intrinsic
 from sdekit_kernels import normal
+from sdekit_kernels._cpu.jit import _Compiler
 from sdekit_kernels.philox._numba_normal import fill_normals
 
 from tests.kernels.probes import _numba_pairs32, _numba_pairs64, numba_pairs
@@ -39,6 +44,19 @@ def test_numba_kernels_are_compiled_without_fast_math():
                 flags = ast.literal_eval(node.value)
                 noise = file.relative_to(PACKAGE).parts[0] in ("philox", "_cpu")
                 assert flags is False or (flags == {"reassoc"} and not noise), file
+
+
+@intrinsic
+def _level(typingctx):
+    """LLVM's level of optimization while this is compiled."""
+    word = ir.IntType(64)
+    return types.int64(), lambda context, builder, sig, args: ir.Constant(word, int(config.OPT))
+
+
+def test_kernels_are_compiled_at_level_2_and_other_functions_as_before():
+    before = config.OPT
+    assert numba.njit(pipeline_class=_Compiler)(lambda: _level())() == min(before, 2)
+    assert config.OPT is before and numba.njit(lambda: _level())() == before
 
 
 def test_every_triton_launch_forbids_fusion():

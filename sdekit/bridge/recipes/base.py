@@ -42,7 +42,7 @@ class Recipe(ABC):
     paths: int = 10_000
     refresh: int | None = None
     measure: int = 1_000
-    antithetic: bool = True
+    antithetic: bool | None = None
     seed: int = 0
 
     @abstractmethod

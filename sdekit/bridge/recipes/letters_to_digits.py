@@ -32,10 +32,7 @@ class LettersToDigits(ImageRecipe):
 _COMMON: dict[str, Any] = {"sigma": 0.7, "grid": 30, "gammas": "ramp", "ratio": 50.0, "gap": 0.9}
 
 LETTERS_TO_DIGITS = {
-    # A batch has 64 images; by pairs it would have half as many different ones.
-    "dsbm": LettersToDigits(
-        **_COMMON, antithetic=False, first_steps=2_500, paths=512, measure=64, half_steps=5
-    ),
+    "dsbm": LettersToDigits(**_COMMON, first_steps=2_500, paths=512, measure=64, half_steps=5),
     # Of a chain all steps are fitted in one unit: theirs may differ less.
     "dsb": LettersToDigits(
         algorithm="dsb", **{**_COMMON, "ratio": 5.0}, paths=512, measure=64, half_steps=8

@@ -25,8 +25,7 @@ class Mnist(ImageRecipe):
 _COMMON: dict[str, Any] = {"sigma": 1.0, "grid": 30, "gammas": "ramp", "ratio": 50.0, "gap": 1.5}
 
 MNIST = {
-    # A batch has 64 images; by pairs it would have half as many different ones.
-    "dsbm": Mnist(**_COMMON, antithetic=False, paths=512, measure=64, half_steps=5),
+    "dsbm": Mnist(**_COMMON, paths=512, measure=64, half_steps=5),
     # Of a chain all steps are fitted in one unit: theirs may differ less.
     "dsb": Mnist(algorithm="dsb", **{**_COMMON, "ratio": 5.0}, paths=512, measure=64, half_steps=8),
 }

@@ -5,7 +5,8 @@ in one scratch array, row after row of ``ROWS`` paths, so that they stay in the 
 and so that LLVM, which sees constant distances between the rows of one array, needs no run-time
 checks to vectorize a loop over the paths. A step is one such loop, its body a text for
 ``step_function``; before it run the Philox calls, one for four steps where a path has fewer than
-four normals, one for four normals otherwise (see ``fuse/streams.py``).
+four normals, one for four normals otherwise (see ``fuse/streams.py``). Those, and all else that is
+the same in every kernel, are functions of their own (``block.py``).
 """
 
 from __future__ import annotations
@@ -30,22 +31,15 @@ _HEAD: Final = '''"""A trajectory kernel, generated from one step of a solver: d
 import numpy as np
 
 from sdekit_kernels._cpu.jit import kernel
-from sdekit_kernels._cpu.ops import add_u32, shr_u32
 from sdekit_kernels._cpu.parallel import fork
+from sdekit_kernels.fuse._numba.block import clear_row, copy_row, failures_of, normals_of
 from sdekit_kernels.fuse._numba.body import step_function
 from sdekit_kernels.fuse._numba.statistics import keep
-from sdekit_kernels.philox._numba import (
-    cos_sin_f32,
-    cos_sin_f64,
-    philox,
-    radius_squared_f32,
-    radius_squared_f64,
-)
 
 F = np.float{bits}
-ONE = np.uint32(1)
 ROWS = {rows}
-
+failures = failures_of({bits})
+{normals}
 step_path = step_function(
     """
 {body}
@@ -72,21 +66,14 @@ def trajectory(
         base_low = np.uint32(sample & np.uint64(0xFFFFFFFF))
         base_high = np.uint32(sample >> np.uint64(32))
 {load}
-        for i in range(rows):
-            s[{latch} + i] = F(0.0)
-            s[{alive} + i] = F(0.0)
+        clear_row(s, {latch}, rows)
+        clear_row(s, {alive}, rows)
 '''
 
 _TAIL: Final = '''
         for j in range({states}):
-            part = state[j, start : start + rows]
-            row = s[j * ROWS : j * ROWS + rows]
-            for i in range(rows):
-                part[i] = row[i]
-        for i in range(rows):
-            finite = np.int64(s[{alive} + i])
-            if finite < count and bad[start + i] < 0:
-                bad[start + i] = np.int64(step0) + finite
+            copy_row(state, j * n + start, s, j * ROWS, rows)
+        failures(bad, start, s, {alive}, rows, count, np.int64(step0))
 
 
 @kernel
@@ -141,8 +128,10 @@ def print_numba(program: Program, antithetic: bool) -> str:
     }
     grouped = {c.first for c in rows.calls if c.grouped}
     lanes = tuple(f"z{m}" for m in program.noise if m in grouped)
+    noisy = bool(rows.calls)
     head = _HEAD.format(
         bits=bits,
+        normals=f"normals = normals_of({bits}, {antithetic})\n" if noisy else "",
         rows=size,
         scratch=rows.total * size,
         latch=rows.latch * size,
@@ -152,7 +141,7 @@ def print_numba(program: Program, antithetic: bool) -> str:
         lanes=lanes,
         load="\n".join(_loads(program, rows, size)),
     )
-    lines = list(_loop(rows, size, bits, antithetic))
+    lines = list(_loop(rows, size))
     tail = _TAIL.format(states=rows.states, alive=rows.alive * size)
     return head + "\n".join(lines) + tail
 
@@ -164,13 +153,10 @@ def _loads(program: Program, rows: _Rows, size: int) -> Iterator[str]:
     ):
         if count:
             yield f"        for j in range({count}):"
-            yield f"            part = {array}[j, start : start + rows]"
-            yield f"            row = s[(j + {first}) * ROWS : (j + {first}) * ROWS + rows]"
-            yield "            for i in range(rows):"
-            yield "                row[i] = part[i]"
+            yield f"            copy_row(s, (j + {first}) * ROWS, {array}, j * n + start, rows)"
 
 
-def _loop(rows: _Rows, size: int, bits: int, antithetic: bool) -> Iterator[str]:
+def _loop(rows: _Rows, size: int) -> Iterator[str]:
     """The loop over the steps, from Philox to the saved states."""
     lane = "0"
     if rows.batches(grouped=True):
@@ -178,7 +164,7 @@ def _loop(rows: _Rows, size: int, bits: int, antithetic: bool) -> Iterator[str]:
         yield "        first_call = np.int64(step0) // 4"
         yield "        for call in range(first_call, (np.int64(step0) + count + 3) // 4):"
         for calls in rows.batches(grouped=True):
-            yield from _noise(rows, calls, "np.uint32(call)", bits, antithetic, 12)
+            yield from _noise(rows, calls, "np.uint32(call)", 12)
         yield "            low_step = max(0, 4 * call - np.int64(step0))"
         yield "            for k in range(low_step, min(count, 4 * call + 4 - np.int64(step0))):"
         yield f"                lane = ((np.int64(step0) + k) % 4) * {size}"
@@ -187,38 +173,21 @@ def _loop(rows: _Rows, size: int, bits: int, antithetic: bool) -> Iterator[str]:
         yield "            for k in range(count):"
     for calls in rows.batches(grouped=False):
         step = "np.uint32(np.int64(step0) + k)"
-        yield from _noise(rows, calls, step, bits, antithetic, 16)
+        yield from _noise(rows, calls, step, 16)
     yield "                for i in range(rows):"
     yield f"                    step_path(s, steps, k, constants, i, {lane})"
     yield "                keep(saved, slots, k, s, ROWS, start, rows)"
 
 
-def _noise(
-    rows: _Rows, calls: list[Call], step: str, bits: int, antithetic: bool, indent: int
-) -> Iterator[str]:
+def _noise(rows: _Rows, calls: list[Call], step: str, indent: int) -> Iterator[str]:
     """Four normals a path from each of these Philox calls of one stream, into four rows."""
     pad, stream, first = " " * indent, calls[0].stream, rows.row[calls[0]]
     places = ", ".join(f"{c.place}" for c in calls)
     yield f"{pad}for j in range({len(calls)}):"
     pad += "    "
-    yield f"{pad}place = np.uint32(({places},)[j])"
-    yield f"{pad}k0, k1 = keys[{2 * stream}], keys[{2 * stream + 1}]"
-    yield f"{pad}z = s[({first} + 4 * j) * ROWS : ({first} + 4 * j + 4) * ROWS]"
-    yield f"{pad}for i in range(rows):"
-    yield f"{pad}    low = add_u32(base_low, np.uint32(i))"
-    yield f"{pad}    high = add_u32(base_high, ONE) if low < base_low else base_high"
-    sign = ""
-    if antithetic:
-        sign = "sign * "
-        yield f"{pad}    sign = F(1.0) if (low & ONE) == np.uint32(0) else F(-1.0)"
-        yield f"{pad}    low = np.uint32(shr_u32(low, ONE) | np.uint32(high << np.uint32(31)))"
-        yield f"{pad}    high = shr_u32(high, ONE)"
-    yield f"{pad}    w0, w1, w2, w3 = philox(place, {step}, low, high, k0, k1)"
-    for half in (0, 1):
-        yield f"{pad}    r = {sign}np.sqrt(radius_squared_f{bits}(w{2 * half}))"
-        yield f"{pad}    c, d = cos_sin_f{bits}(w{2 * half + 1})"
-        yield f"{pad}    z[{2 * half} * ROWS + i] = r * c"
-        yield f"{pad}    z[{2 * half + 1} * ROWS + i] = r * d"
+    yield f"{pad}place, at = np.uint32(({places},)[j]), ({first} + 4 * j) * ROWS"
+    words = f"place, {step}, base_low, base_high, keys, {stream}"
+    yield f"{pad}normals(s, at, ROWS, rows, {words})"
 
 
 def _body(program: Program) -> Iterator[str]:

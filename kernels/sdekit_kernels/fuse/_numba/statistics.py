@@ -16,6 +16,7 @@ from numba.extending import overload
 
 from sdekit_kernels._cpu.jit import inline, kernel
 from sdekit_kernels._cpu.parallel import thread_number
+from sdekit_kernels.fuse._numba.block import copy_row
 from sdekit_kernels.fuse.statistics import Statistics
 
 __all__ = ["Sums", "keep", "sums_of"]
@@ -74,11 +75,10 @@ def _keep(saved, slots, k, s, size, start, rows):  # type: ignore[no-untyped-def
 
     def states(saved, slots, k, s, size, start, rows):  # type: ignore[no-untyped-def]
         if len(slots) > 0 and slots[k] >= 0:
-            for j in range(saved.shape[1]):
-                part = saved[slots[k], j, start : start + rows]
-                row = s[j * size : j * size + rows]
-                for i in range(rows):
-                    part[i] = row[i]
+            states, n = saved.shape[1], saved.shape[2]
+            for j in range(states):
+                at = (np.int64(slots[k]) * states + j) * n + start
+                copy_row(saved, at, s, j * size, rows)
 
     return states
 

@@ -1,0 +1,186 @@
+"""What every trajectory kernel does with a block of paths, beside its step: one compiled function.
+
+Its normals first of all: a Philox call and its two Box-Muller pairs are more machine code than the
+step of most solvers. Inlined into each kernel, this module's functions took half of the time in
+which one is compiled; so they are compiled once for each type, kept on disk, and called by the name
+of a symbol, once a block, as OpenMP's functions are (``_cpu/parallel.py``).
+
+Rows are moved by ``copy_row`` and ``clear_row``: slices and loops would be as much work for Numba's
+front end as the rest of a kernel.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from sdekit_kernels.cache import generated
+
+__all__ = ["clear_row", "copy_row", "failures_of", "normals_of"]
+
+_HEAD = '''"""A function of all trajectory kernels, generated: do not edit."""
+
+import numba
+import numpy as np
+from numba.core import types
+
+from sdekit_kernels._cpu.jit import callback
+from sdekit_kernels._cpu.ops import add_u32, shr_u32
+from sdekit_kernels.philox._numba import cos_sin_f{bits}, philox, radius_squared_f{bits}
+
+F = np.float{bits}
+ONE = np.uint32(1)
+ROWS, WORD = types.CPointer(types.float{bits}), types.uint32
+
+'''
+
+_NORMALS = '''
+@callback(
+    types.void(ROWS, types.intp, types.intp, WORD, WORD, WORD, WORD, WORD, WORD)
+)
+def function(out, size, rows, place, step, base_low, base_high, k0, k1):
+    """Rows 0 to 3 of ``out``, each ``size`` long: the normals of samples base, base + 1, ..."""
+    z = numba.carray(out, 4 * size)
+    z0, z1 = z[:rows], z[size : size + rows]
+    z2, z3 = z[2 * size : 2 * size + rows], z[3 * size : 3 * size + rows]
+    for i in range(rows):
+        low = add_u32(base_low, np.uint32(i))
+        high = add_u32(base_high, ONE) if low < base_low else base_high
+{pairs}
+        w0, w1, w2, w3 = philox(place, step, low, high, k0, k1)
+        r = {sign}np.sqrt(radius_squared_f{bits}(w0))
+        c, d = cos_sin_f{bits}(w1)
+        z0[i] = r * c
+        z1[i] = r * d
+        r = {sign}np.sqrt(radius_squared_f{bits}(w2))
+        c, d = cos_sin_f{bits}(w3)
+        z2[i] = r * c
+        z3[i] = r * d
+'''
+
+_PAIRS = """
+        sign = F(1.0) if (low & ONE) == np.uint32(0) else F(-1.0)
+        low = np.uint32(shr_u32(low, ONE) | np.uint32(high << np.uint32(31)))
+        high = shr_u32(high, ONE)
+"""
+
+_FAILURES = '''
+@callback(types.void(types.CPointer(types.int64), ROWS, types.intp, types.intp, types.int64))
+def function(bad, alive, rows, count, step0):
+    """bad[i] = step0 + alive[i], where path i was finite for fewer than ``count`` steps."""
+    first, finite = numba.carray(bad, rows), numba.carray(alive, rows)
+    for i in range(rows):
+        n = np.int64(finite[i])
+        if n < count and first[i] < 0:
+            first[i] = step0 + n
+'''
+
+
+def _symbol(name: str, body: str, **words: Any) -> str:
+    """The name by which kernels call a function, which is compiled or read from disk for it."""
+    source = (_HEAD + body).format(**words)
+    compiled = generated(f"cpu_{name}", lambda: source).function
+    llvmlite.binding.add_symbol(f"sdekit_{name}", compiled.address)
+    return f"sdekit_{name}"
+
+
+@lru_cache(maxsize=4)
+def normals_of(bits: int, antithetic: bool) -> Any:
+    """The intrinsic ``normals(s, at, size, rows, place, step, low, high, keys, stream)``.
+
+    s: a flat array of float32 or float64 as ``bits`` says; from ``at`` on, the first ``rows``
+    numbers of each of four rows, ``size`` long, are written. place and step: the counter's first
+    two words; low and high: the number of the first sample; keys: two words for each stream.
+    Kernels that use it can only be loaded after this call.
+    """
+    pairs, sign = (_PAIRS.strip("\n"), "sign * ") if antithetic else ("", "")
+    name = f"normals_f{bits}{'_pairs' if antithetic else ''}"
+    symbol = _symbol(name, _NORMALS, bits=bits, pairs=pairs, sign=sign)
+
+    @intrinsic
+    def normals(typingctx, s, at, size, rows, place, step, low, high, keys, stream):  # type: ignore[no-untyped-def]
+        word = types.uint32
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            out = _pointer(context, builder, signature, args, 0, args[1])
+            at_key = builder.shl(args[9], ir.Constant(args[9].type, 1))
+            key = _pointer(context, builder, signature, args, 8, at_key)
+            other = builder.gep(key, [ir.Constant(ir.IntType(32), 1)])
+            inputs = [out, *args[2:8], builder.load(key), builder.load(other)]
+            _call(builder, symbol, inputs)
+            return context.get_dummy_value()
+
+        sizes = (types.intp,) * 3
+        return types.void(s, *sizes, word, word, word, word, keys, types.intp), codegen
+
+    return normals
+
+
+@lru_cache(maxsize=2)
+def failures_of(bits: int) -> Any:
+    """The intrinsic ``failures(bad, start, s, at, rows, count, step0)``.
+
+    ``bad[start + i]`` gets step0 + s[at + i] where that number of finite steps is below count, and
+    ``bad`` is still negative. Kernels that use it can only be loaded after this call.
+    """
+    symbol = _symbol(f"failures_f{bits}", _FAILURES, bits=bits)
+
+    @intrinsic
+    def failures(typingctx, bad, start, s, at, rows, count, step0):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            first = _pointer(context, builder, signature, args, 0, args[1])
+            finite = _pointer(context, builder, signature, args, 2, args[3])
+            _call(builder, symbol, [first, finite, *args[4:]])
+            return context.get_dummy_value()
+
+        size = types.intp
+        return types.void(bad, size, s, size, size, size, types.int64), codegen
+
+    return failures
+
+
+@intrinsic
+def copy_row(typingctx, target, to, source, at, n):  # type: ignore[no-untyped-def]
+    """target[to : to + n] = source[at : at + n] of contiguous arrays, both read as flat ones."""
+    if target.dtype != source.dtype or {target.layout, source.layout} != {"C"}:
+        raise TypingError(f"copy_row takes contiguous arrays of one type, got {target}, {source}")
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        out = _pointer(context, builder, signature, args, 0, args[1])
+        given = _pointer(context, builder, signature, args, 2, args[3])
+        width = context.get_abi_sizeof(out.type.pointee)
+        cgutils.raw_memcpy(builder, out, given, args[4], width)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, types.intp), codegen
+
+
+@intrinsic
+def clear_row(typingctx, target, to, n):  # type: ignore[no-untyped-def]
+    """target[to : to + n] = 0 of a contiguous array of floats, read as a flat one."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        out = _pointer(context, builder, signature, args, 0, args[1])
+        width = context.get_abi_sizeof(out.type.pointee)
+        size = builder.mul(args[2], ir.Constant(args[2].type, width))
+        cgutils.memset(builder, out, size, 0)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, types.intp), codegen
+
+
+def _pointer(context: Any, builder: Any, signature: Any, args: Any, which: int, at: Any) -> Any:
+    """The address of entry ``at`` of an argument, an array."""
+    array = context.make_array(signature.args[which])(context, builder, value=args[which])
+    return builder.gep(array.data, [at])
+
+
+def _call(builder: Any, symbol: str, inputs: list[Any]) -> None:
+    called = ir.FunctionType(ir.VoidType(), [value.type for value in inputs])
+    builder.call(cgutils.get_or_insert_function(builder.module, called, symbol), inputs)
