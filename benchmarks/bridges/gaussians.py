@@ -69,7 +69,7 @@ def fitted(algorithm: str, d: int, seed: int) -> Driver:
         seed=seed,
         measure=0,
         fuse=False,
-        # Fresh paths after each pass: what 10^4 paths have by chance would be learned.
+        # Fresh paths after some passes: what 10^4 paths have by chance would be learned.
         cache=Cache(paths=10_240, refresh=100),
     )
     ends = [points(d, sign, seed=seed, held_out=False) for sign in (-1.0, 1.0)]

@@ -59,27 +59,29 @@ def plane_table(about: dict[str, Any], rows: list[Row]) -> str:
         "",
         "Exact 2-Wasserstein distance between 10^4 held-out points of the source, moved, and 10^4 "
         "held-out points of the target; sets as the code of Tong et al. 2023 (arXiv 2302.00482) "
-        "draws them, the first three from N(0, I); sigma 1; 10^4 points of each end to train on. "
-        "SDE: Euler-Maruyama; flow: Euler's method for the probability flow; 20 steps for DSBM and "
-        "DSB, 100 for SF2M, as published. Floor: of two sets of 10^4 points of the target itself. "
+        "draws them, all but the last from N(0, I); 10^4 points of each end to train on. "
+        "SDE: Euler-Maruyama; flow: Euler's method for the probability flow, both in N steps; "
+        "sigma: of the reference. Floor: of two sets of 10^4 points of the target itself. "
         "Energy: the normalized path energy of the flow. Published: Shi et al. 2023 (DSBM-IMF and "
         "DSB, 20 Euler steps) and Tong et al. 2023 (arXiv 2307.03672; SF2M-Exact, the SDE in 100 "
         "steps; all energies). Mean and standard deviation over seeds. The bridge itself: its "
         "energy without a fit, from the entropic plan of 2,000 points; published energies below it "
-        "are of another sigma or another definition.",
+        "are of another sigma or another definition. DSB has 50 steps and the Gaussian start here, "
+        "and a larger sigma where 1 is small beside the ends' distance: see plane.py. Of eight "
+        "Gaussians there are two laws: see sets.py.",
         "",
         _machine(about),
         "",
-        "| set | algorithm | W2, SDE | W2, flow | published | floor | energy | published | seconds "
-        "| seeds |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| set | algorithm | N | sigma | W2, SDE | W2, flow | published | floor | energy "
+        "| published | seconds | seeds |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name in SETS:
         beside = {r["seed"]: r for r in rows if r["set"] == name and r["algorithm"] == "held out"}
         itself = [r for r in rows if r["set"] == name and r["algorithm"] == plane.ITSELF]
         if itself:
             exact = _spread([plane.energy_error(r, r["ends"]) for r in itself], 3)
-            cells = [name, plane.ITSELF, "", "", "", "", exact, "", "", str(len(itself))]
+            cells = [name, plane.ITSELF, "", "1", "", "", "", "", exact, "", "", str(len(itself))]
             lines.append("| " + " | ".join(cells) + " |")
         for algorithm, published in plane.DISTANCES.items():
             mine = [r for r in rows if r["set"] == name and r["algorithm"] == algorithm]
@@ -91,6 +93,8 @@ def plane_table(about: dict[str, Any], rows: list[Row]) -> str:
             cells = [
                 name,
                 algorithm,
+                str(mine[0]["steps"]),
+                f"{plane.SIGMAS.get((algorithm, name), 1.0):g}",
                 _spread([r["sde"] for r in mine], 3),
                 _spread([r["flow"] for r in mine], 3),
                 _pair(published[name]),

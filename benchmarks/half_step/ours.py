@@ -28,6 +28,8 @@ class Ours:
             steps=GRID,
             matching="drift",
             first="paths",
+            # As the plain loop does it, and as it was published.
+            antithetic=False,
             nets=(case.net(0), case.net(1)),
             regression=sk.bridge.Adam(steps=case.size.fits, batch=case.size.batch),
             cache=sk.bridge.Cache(paths=case.size.paths),

@@ -137,10 +137,12 @@ class Trajectories:
         per_pass = self.paths // size
         turn, place = divmod(inside, per_pass)
         if not self._cache.stored:
-            # Paths are alike before they are drawn: their own order is as good as any other. The
-            # rows turn with the passes, because a row's number says at which time it is fitted.
-            made = self._made(filling * self.paths + place * size, size).roll(turn, 1)
-            return made if which is None else made[which, torch.arange(size, device=made.device)]
+            # Paths are alike before they are drawn, but a row's number says at which time it is
+            # fitted: without an order of its own a path would meet few of the times.
+            made = self._made(filling * self.paths + place * size, size)
+            order = permutation(size, seed=self._seed, stream=self._stream, step=step)
+            rows = order.to(made.device)
+            return made[:, rows] if which is None else made[which.to(made.device), rows]
         self._fill(filling)
         # Never the same order in two fillings: passes are numbered through.
         turn += filling * (1 + (refresh or 1) // per_pass)

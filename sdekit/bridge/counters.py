@@ -22,6 +22,8 @@ so that what differs between two measurements is the bridge."""
 BACK: Final = HALF_STEPS + 1
 """The half-step as whose paths the backward samples that a user draws are numbered: there and back
 by one Brownian motion would not be there and back by the bridge."""
+MOMENTS: Final = HALF_STEPS + 2
+"""The half-step as whose starting points the moments of laws are taken."""
 PATHS: Final = 1 << 48
 """Paths of a half-step."""
 

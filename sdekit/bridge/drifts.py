@@ -22,6 +22,8 @@ Drift = Callable[[Tensor, Tensor], Tensor]
 """(t, x (B, D...)) -> (B, D...), t 0-d or (B,)."""
 
 MATCHINGS: Final = ("mean", "drift")
+_FEW: Final = 8
+"""Components up to which an affine drift takes a matrix for each row of a batch."""
 
 
 @final
@@ -53,6 +55,8 @@ class AffineDrift:
     def __call__(self, t: Tensor, x: Tensor) -> Tensor:
         """The drift at t, 0-d or (B,), of x's shape."""
         flat = x.flatten(1)
+        if t.ndim and flat.shape[1] > _FEW:
+            return self._by_time(t.to(x.device), flat).view_as(x)
         matrix, shift = (v.to(x.dtype) for v in self._between(t.to(x.device)))
         if t.ndim == 0:
             return (flat @ matrix.mT + shift).view_as(x)
@@ -62,6 +66,16 @@ class AffineDrift:
     def kinks(self) -> list[float]:
         """Where it is not smooth in t."""
         return self.grid.asked(self.direction).tolist()
+
+    def _by_time(self, t: Tensor, flat: Tensor) -> Tensor:
+        """Rows of one time together: a matrix a row would be B D^2 numbers."""
+        out = torch.empty_like(flat)
+        times, which = t.unique(return_inverse=True)
+        for k, time in enumerate(times):
+            rows = (which == k).nonzero().squeeze(1)
+            matrix, shift = (v.to(flat.dtype) for v in self._between(time))
+            out[rows] = flat[rows] @ matrix.mT + shift
+        return out
 
     def _between(self, t: Tensor) -> tuple[Tensor, Tensor]:
         times, matrices, shifts = self.grid.asked(self.direction), self.matrices, self.shifts

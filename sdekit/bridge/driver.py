@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sdekit.bridge import counters
 from sdekit.bridge.cache import Cache, Trajectories
+from sdekit.bridge.check_steps import warn_of_loud_steps
 from sdekit.bridge.closed_form.reference import make_reference
 from sdekit.bridge.drifts import MATCHINGS, Drift, NetworkDrift
 from sdekit.bridge.ends import two_ends
@@ -70,6 +71,8 @@ class Driver(ABC):
 
     takes_one_net = False
     noise: Noise = "shared"
+    noisy = True
+    """Whether paths have noise."""
     pairs = False
     """Whether examples come by antithetic pairs unless it is said."""
     options: tuple[str, ...] = ()
@@ -134,6 +137,8 @@ class Driver(ABC):
         )
         if self.one_net and self.matching == "mean":
             raise ValueError('one network for both drifts gives drifts: write matching="drift"')
+        if self.noisy:
+            warn_of_loud_steps(self.transport, self.seed)
 
     # -- what an algorithm says --------------------------------------------------------------------
 
@@ -182,7 +187,8 @@ class Driver(ABC):
         moment, goes on from there bit for bit; ``half_steps`` may have grown, lr, clip and measure
         may differ. Ctrl-C writes the state first. Under torchrun all processes must see the folder;
         they share the simulation of the cache and the batches.
-        progress: show a bar. callbacks: called with each state that this run has reached.
+        progress: show a bar, or lines now and then where none can be drawn. callbacks: called with
+        each state that this run has reached.
         Raises ArithmeticError, with half-step, step and learning rate, where a regression or a
         simulation leaves the finite numbers (the folder keeps its last checkpoint, and the same fit
         is refused until lr is smaller); CheckpointError for a folder that holds another bridge, by

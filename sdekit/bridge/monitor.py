@@ -78,18 +78,18 @@ def measure(
 
 
 def warn_if_worse(half_step: int, direction: Direction, before: Measures, after: Measures) -> None:
-    """A ``BridgeWarning`` if the end at which the fitted direction arrives is missed by more."""
-    name = _arrival(direction)
-    old, new = getattr(before, name), getattr(after, name)
-    if old is None or new is None or new.sliced <= WORSE * old.sliced + new.floor:
-        return
-    warnings.warn(
-        f"half-step {half_step} made the bridge worse: the sliced Wasserstein distance at the "
-        f"{name} went from {old.sliced:.3g} to {new.sliced:.3g} (floor {new.floor:.2g}); more "
-        "steps of the regression, a smaller lr, a larger cache, or shorter steps may help",
-        BridgeWarning,
-        stacklevel=4,
-    )
+    """A ``BridgeWarning`` for an end that is missed by more: one network changes both."""
+    for name in (_arrival(direction), _arrival(opposite(direction))):
+        old, new = getattr(before, name), getattr(after, name)
+        if old is None or new is None or new.sliced <= WORSE * old.sliced + new.floor:
+            continue
+        warnings.warn(
+            f"half-step {half_step} made the bridge worse: the sliced Wasserstein distance at the "
+            f"{name} went from {old.sliced:.3g} to {new.sliced:.3g} (floor {new.floor:.2g}); more "
+            "steps of the regression, a smaller lr, a larger cache, or shorter steps may help",
+            BridgeWarning,
+            stacklevel=4,
+        )
 
 
 def reversibility(transport: Transport, forth: Tensor, back: Tensor) -> Estimate:

@@ -40,7 +40,8 @@ class LeastSquares:
         (A, c) = argmin \sum_i |A x_i + c - target_i|^2 + ridge |A|^2 per path
 
     in float64, by the normal equations of centred states: a perfect regression for Gaussian ends,
-    up to the sampling error of the paths. ``loss``: the mean of what is left, over the times.
+    up to the sampling error of the paths; by antithetic pairs each path is two rows. ``loss``: the
+    mean of what is left, over the times.
     Raises ValueError for a ridge below zero.
     """
 
@@ -77,6 +78,7 @@ class Adam:
     The learning rate rises on a line over the first ``warmup`` of the steps to ``lr`` and falls to
     0 on a cosine, anew in each half-step. ema, clip, precision, compiled: as for
     ``sdekit.train.train``; a half-step ends with the averaged weights in its network.
+    batch: examples; by antithetic pairs they come from half as many paths, or pairs of ends.
     first_steps: of the half-steps in which a network begins from nothing, in the place of
     ``steps``: 1 and 2, or 1 where one network has both drifts, or all with fresh=True.
     Raises TypeError or ValueError for numbers out of their range.

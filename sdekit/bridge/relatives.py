@@ -83,6 +83,7 @@ class FlowMatching(Driver):
     """
 
     options = ("start",)
+    noisy = False
 
     def __init__(
         self, source: Any, target: Any, *, start: str = "independent", **options: Any
@@ -90,6 +91,8 @@ class FlowMatching(Driver):
         # There is no SDE that could be measured: 0 is what the argument of all algorithms may be.
         if options.pop("measure", 0):
             raise TypeError("a flow has no noise, which the measures need: leave measure away")
+        if options.get("antithetic"):
+            raise TypeError("straight lines have no noise to turn round: leave antithetic away")
         _one_shot(options)
         super().__init__(source, target, half_steps=1, measure=0, **options)
         self.start = check_choice("start", start, ("independent", "ot"))

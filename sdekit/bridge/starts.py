@@ -16,6 +16,7 @@ from typing import Final
 import torch
 
 from sdekit.bridge.closed_form import gaussian_bridge
+from sdekit.bridge.counters import MOMENTS
 from sdekit.bridge.drifts import AffineDrift, Drift, ReferenceDrift
 from sdekit.bridge.ends import End, Samples
 from sdekit.bridge.grid import TimeGrid
@@ -25,7 +26,7 @@ STARTS: Final = ("reference", "gaussian")
 LARGEST: Final = 1024
 """Components, of which the Gaussian bridge takes matrices at each time of the grid."""
 DRAWN: Final = 1 << 14
-"""Points from which the moments of a law are taken."""
+"""Points from which moments are taken, of data all, if they are fewer."""
 
 
 def first_drift(
@@ -46,7 +47,8 @@ def first_drift(
         )
     moments: list[torch.Tensor] = []
     for end in ends:
-        x = end.data if isinstance(end, Samples) else end.draw(seed, 0, 0, DRAWN)
+        count = min(len(end.data), DRAWN) if isinstance(end, Samples) else DRAWN
+        x = end.draw(seed, MOMENTS, 0, count)
         x = x.flatten(1).double().cpu()
         y = x - x.mean(0)
         moments += [x.mean(0), y.mT @ y / len(y)]

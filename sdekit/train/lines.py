@@ -15,7 +15,7 @@ MINUTE: Final = 60.0
 
 def redraws() -> bool:
     """Whether stderr can redraw a line, as a bar does: on a terminal, or in a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
 
 
 @final
@@ -23,7 +23,8 @@ class Lines:
     """Lines on stderr, ``training: 30%, step 300, loss 0.1234, 0:01:02``.
 
     One for each tenth of the way, but not within 10 seconds of the last; one a minute in any case;
-    and those that are asked for. start: how much of the way was done before.
+    and those that are asked for. The time is that of this run alone. start: how much of the way was
+    done before.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Lines:
         # 0.3 * 10 is below 3: a tenth counts from a rounding before it.
         tenth = int(way * 10.0 + 1e-9) > int(self._told * 10.0 + 1e-9)
         waited = now - self._last
+        if sys.stderr is None:  # a program without a console
+            return
         if not (always or waited >= MINUTE or (tenth and waited >= TENTH)):
             return
         self._last, self._told = now, way

@@ -14,6 +14,7 @@ from sdekit.bridge.cache import Trajectories
 from sdekit.bridge.counters import HALF_STEPS, PATHS, path_number, stream
 from sdekit.bridge.drifts import ReferenceDrift
 from sdekit.bridge.ends import Samples, two_ends
+from sdekit.bridge.problems import time_numbers
 from sdekit.sde import OU
 
 LIKE = torch.empty(0, 2, dtype=torch.float64)
@@ -56,9 +57,11 @@ def test_what_is_not_stored_is_made_again() -> None:
     cache = made(stored=False)
     seen = torch.cat([cache.batch(s, 4)[0, :, 0] for s in range(3)]).tolist()
     assert sorted(seen) == list(range(12))
-    assert torch.equal(cache.batch(3, 4), cache.batch(0, 4).roll(1, 1))
+    # The same paths in the second pass, in another order; others after a filling.
+    first, again = (cache.batch(s, 4)[0, :, 0].tolist() for s in (0, 3))
+    assert first != again and sorted(first) == sorted(again)
     later = made(stored=False, refresh=2)
-    assert later.batch(2, 4)[0, 0, 0] == 12.0
+    assert sorted(later.batch(2, 4)[0, :, 0].tolist()) == [12.0, 13.0, 14.0, 15.0]
 
 
 def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +127,21 @@ def test_an_end_is_drawn_by_path_number() -> None:
     assert not torch.equal(other.draw(3, 1, 0, 27), whole)
     assert not torch.equal(end.draw(3, 2, 0, 27), whole)
     assert end.draw(3, 1, 5, 0).shape == (0, 1)
+
+
+def test_paths_that_are_not_stored_meet_all_times() -> None:
+    # 256 draws of 10,000 paths a batch, 20 times, 20 passes: of a random order each path meets
+    # 20 (1 - (1 - 1 / 20)^20) = 12.8 different ones, with a spread of 1.3 a path.
+    def make(first: int, count: int) -> Tensor:
+        return torch.arange(first, first + count).double().view(1, count, 1)
+
+    like = LIKE[:, :1]
+    paths = Trajectories(Cache(paths=10_000, stored=False), make, 1, like, seed=3, half_step=1)
+    met = torch.zeros(10_000, 20)
+    per_pass = 10_000 // 256
+    for step in range(20 * per_pass):
+        rows = paths.batch(step, 256)[0, :, 0].long()
+        met[rows, time_numbers(20, 256, step, like.device)] = 1.0
+    seen = met[: per_pass * 256].sum(1)
+    assert float(seen.mean()) == pytest.approx(12.83, abs=0.1)
+    assert float(seen.min()) >= 6.0

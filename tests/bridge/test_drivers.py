@@ -255,7 +255,40 @@ def test_a_worse_iteration_warns() -> None:
         warnings.simplefilter("error")
         warn_if_worse(4, "forward", at(0.2), at(0.22))
         warn_if_worse(4, "forward", at(0.01), at(0.06))  # within the floor
-        warn_if_worse(3, "backward", at(0.2), at(0.3))  # the source has no errors yet
+        warn_if_worse(3, "backward", Measures(), at(0.3))  # nothing to compare it with
+    with pytest.warns(BridgeWarning, match=r"half-step 3 .* at the target"):
+        # One network for both drifts: what fits the way back may spoil the way there.
+        warn_if_worse(3, "backward", at(0.2), at(0.3))
+
+
+@pytest.mark.parametrize(
+    ("reference", "way"), [(sk.VE(), "forward"), (Brownian(3.0), "forward"), (sk.VP(), "forward")]
+)
+def test_a_last_step_louder_than_its_end_is_told(reference: Any, way: str) -> None:
+    x, y = normals(500, 2, 1), 0.1 * normals(500, 2, 2)
+    with pytest.warns(BridgeWarning, match=rf"last step {way} adds noise of std .* own std is 0.09"):
+        DSB(x, y, reference=reference, steps=20)
+
+
+def test_steps_that_are_short_enough_are_not() -> None:
+    x, y = normals(500, 2, 1), 0.5 * normals(500, 2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DSB(x, y, steps=20)
+        DSBM(x, 0.1 * y, gammas="ramp", ratio=50.0, steps=30)
+        flow_matching(x, 0.001 * y)
+    with pytest.raises(TypeError, match="no noise to turn round: leave antithetic away"):
+        flow_matching(x, y, antithetic=True)
+
+
+def test_an_affine_drift_of_many_components_at_times_of_their_own() -> None:
+    grid, d = time_grid(5, 1.0), 9
+    matrices = sdekit_kernels.normal((5, d, d), seed=1, dtype=torch.float64)
+    drift = AffineDrift(matrices, matrices[:, 0], grid, "forward")
+    t = torch.tensor([0.0, 0.33, 0.2, 0.33, 0.95], dtype=torch.float64)
+    x = sdekit_kernels.normal((5, d), seed=2, dtype=torch.float64)
+    each = torch.cat([drift(s, row[None]) for s, row in zip(t, x, strict=True)])
+    assert torch.allclose(drift(t, x), each, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("make", [bridge_matching, sf2m, flow_matching, ot_cfm])
