@@ -266,7 +266,9 @@ def test_a_worse_iteration_warns() -> None:
 )
 def test_a_last_step_louder_than_its_end_is_told(reference: Any, way: str) -> None:
     x, y = normals(500, 2, 1), 0.1 * normals(500, 2, 2)
-    with pytest.warns(BridgeWarning, match=rf"last step {way} adds noise of std .* own std is 0.09"):
+    with pytest.warns(
+        BridgeWarning, match=rf"last step {way} adds noise of std .* own std is 0.09"
+    ):
         DSB(x, y, reference=reference, steps=20)
 
 
