@@ -27,7 +27,8 @@ ABOUT = {"machine": "a machine", "torch": "2"}
 MOMENTS = {
     "moons": (0.0, 0.5, 4.0 * (1.0 + 0.0025) - 1.0, 4.0 * (0.625 - 1.0 / math.pi + 0.0025)),
     "s-curve": (0.0, 0.0, 2.25 * 0.5025, 2.25 * (1.5 + 4.0 / (3.0 * math.pi) + 0.0025)),
-    "8 gaussians": (0.0, 0.0, 12.5 + 0.1**0.5, 12.5 + 0.1**0.5),
+    "8 gaussians": (0.0, 0.0, 12.5 + 1.0, 12.5 + 1.0),
+    "8 narrow gaussians": (0.0, 0.0, 12.5 + 0.1**0.5, 12.5 + 0.1**0.5),
 }
 
 
@@ -104,7 +105,7 @@ def test_a_study_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_table_of_the_plane() -> None:
-    row = {"algorithm": "DSBM", "set": "moons", "cpu": 20.0, "sde": 0.1, "energy": 1.2}
+    row = {"algorithm": "DSBM", "set": "moons", "steps": 20, "cpu": 20.0, "sde": 0.1, "energy": 1.2}
     rows = [row | {"seed": s, "flow": 0.1 + 0.02 * s} for s in range(2)]
     rows += [
         {"algorithm": "held out", "set": "moons", "seed": s, "ends": 1.0, "floor": 0.05}
@@ -112,7 +113,7 @@ def test_the_table_of_the_plane() -> None:
     ]
     last = plane_table(ABOUT, rows).splitlines()[-1]
     assert last == (
-        "| moons | DSBM | 0.100 ± 0.000 | 0.110 ± 0.014 | 0.144 ± 0.024 | 0.050 ± 0.000 "
+        "| moons | DSBM | 20 | 1 | 0.100 ± 0.000 | 0.110 ± 0.014 | 0.144 ± 0.024 | 0.050 ± 0.000 "
         "| 0.200 ± 0.000 | 0.230 ± 0.028 | 20 | 2 |"
     )
 
