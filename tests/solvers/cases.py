@@ -48,6 +48,7 @@ diagonal and scalar noise, where few paths make much of the error and intervals 
 LEVELS = (4, 8, 16, 32, 64)
 """Numbers of steps where nothing is sampled, of what is costly; twice as many elsewhere."""
 FIELD_PATHS, PATHS, BATCHES = 2048, 1024, 16
+"""Of the former half do, too, but for diagonal and scalar noise."""
 START = torch.tensor([[0.3, -0.8]], dtype=F64)
 ROUNDING = 1e-8
 """What an exact method may be off: 6 nodes a normal, and steps of Kolmogorov's equation."""
@@ -190,9 +191,9 @@ def field_path(noise, apart, mixed):
     """The path in each number of steps, those numbers, where the process starts, where it ends."""
     field = RandomField(noise, "stratonovich", apart=apart, mixed=mixed, seeds=SEEDS)
     field = Embedded(field) if mixed else field
-    x = START.expand(FIELD_PATHS, -1).contiguous()
-    fine = transition_of(Equation(field), FineStep(field), 0.0, x)
     long = noise in ("diagonal", "scalar") and not mixed
+    x = START.expand(FIELD_PATHS if long else FIELD_PATHS // 2, -1).contiguous()
+    fine = transition_of(Equation(field), FineStep(field), 0.0, x)
     steps = FEWER if apart else STEPS if long else SHORT
     span = 2.0**-4 if apart else max(steps) * SHORTEST
     # The fine run's order is one for general noise and 1.5 elsewhere, as is that of some methods.
