@@ -67,7 +67,8 @@ def plane_table(about: dict[str, Any], rows: list[Row]) -> str:
         "steps; all energies). Mean and standard deviation over seeds. The bridge itself: its "
         "energy without a fit, from the entropic plan of 2,000 points; published energies below it "
         "are of another sigma or another definition. DSB has 50 steps and the Gaussian start here, "
-        "and a larger sigma where 1 is small beside the ends' distance: see plane.py. Of eight "
+        "and a larger sigma where 1 is small beside the ends' distance; DSBM begins with optimal "
+        "plans of minibatches between the two wide sets: see plane.py. Of eight "
         "Gaussians there are two laws: see sets.py.",
         "",
         _machine(about),
