@@ -56,10 +56,10 @@ def store(target: Any, bfloat: bool, start: int, block: Any, n: int) -> None:
 
 
 @overload(load, jit_options={"forceinline": True})
-def _load(block, source, bfloat, start, n):  # type: ignore[no-untyped-def]
+def _load(block, source, bfloat, start, n):
     if source.dtype == types.uint16:
 
-        def halves(block, source, bfloat, start, n):  # type: ignore[no-untyped-def]
+        def halves(block, source, bfloat, start, n):
             part = source[start : start + n]
             if bfloat:
                 for i in range(n):
@@ -70,7 +70,7 @@ def _load(block, source, bfloat, start, n):  # type: ignore[no-untyped-def]
 
         return halves
 
-    def native(block, source, bfloat, start, n):  # type: ignore[no-untyped-def]
+    def native(block, source, bfloat, start, n):
         part = source[start : start + n]
         for i in range(n):
             block[i] = part[i]
@@ -79,10 +79,10 @@ def _load(block, source, bfloat, start, n):  # type: ignore[no-untyped-def]
 
 
 @overload(store, jit_options={"forceinline": True})
-def _store(target, bfloat, start, block, n):  # type: ignore[no-untyped-def]
+def _store(target, bfloat, start, block, n):
     if target.dtype == types.uint16:
 
-        def halves(target, bfloat, start, block, n):  # type: ignore[no-untyped-def]
+        def halves(target, bfloat, start, block, n):
             part = target[start : start + n]
             if bfloat:
                 for i in range(n):
@@ -93,7 +93,7 @@ def _store(target, bfloat, start, block, n):  # type: ignore[no-untyped-def]
 
         return halves
 
-    def native(target, bfloat, start, block, n):  # type: ignore[no-untyped-def]
+    def native(target, bfloat, start, block, n):
         part = target[start : start + n]
         for i in range(n):
             part[i] = block[i]

@@ -35,13 +35,13 @@ __all__ = ["callback", "inline", "kernel"]
 
 def inline(function: F) -> F:
     """Compile a device function that is always inlined into the kernel that calls it."""
-    return numba.njit(forceinline=True, fastmath=False, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return numba.njit(forceinline=True, fastmath=False, error_model="numpy")(function)
 
 
 _DAMAGED = (OSError, EOFError, pickle.UnpicklingError)
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Numba's cache of compiled functions, for which a full disk or a damaged file is no error.
 
     What cannot be read is compiled again; what cannot be written is compiled again by the next
@@ -79,7 +79,7 @@ def _setting(name: str, value: Any) -> Iterator[None]:
         setattr(config, name, before)
 
 
-class _Compiler(Compiler):  # type: ignore[misc]
+class _Compiler(Compiler):
     """Numba's compiler at LLVM's level 2.
 
     Level 3 copies a loop for each condition in it that does not change, such as whether a thread's
@@ -103,7 +103,7 @@ def kernel(function: F) -> F:
         fastmath=False, error_model="numpy", nogil=True, pipeline_class=_Compiler
     )(function)
     _keep_on_disk(compiled, function)
-    return compiled  # type: ignore[no-any-return]
+    return compiled
 
 
 def callback(signature: Any) -> Callable[[F], CFunc]:

@@ -77,101 +77,101 @@ sar_u32 = _u32_binary("sar_u32", lambda b, x, y: b.ashr(x, y))
 
 
 @intrinsic
-def not_u32(typingctx, a):  # type: ignore[no-untyped-def]
+def not_u32(typingctx, a):
     """All 32 bits flipped."""
     return types.uint32(types.uint32), lambda ctx, builder, sig, args: builder.not_(args[0])
 
 
 @intrinsic
-def fma(typingctx, a, b, c):  # type: ignore[no-untyped-def]
+def fma(typingctx, a, b, c):
     """a b + c with one rounding, in float32 or float64."""
     if not (a == b == c) or a not in (types.float32, types.float64):
         raise TypingError(f"fma takes three floats of one type, got {a}, {b}, {c}")
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.fma(*args)
 
     return a(a, a, a), codegen
 
 
 @intrinsic
-def u32_to_f32(typingctx, a):  # type: ignore[no-untyped-def]
+def u32_to_f32(typingctx, a):
     """Nearest float32 of an unsigned integer."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.uitofp(args[0], ir.FloatType())
 
     return types.float32(types.uint32), codegen
 
 
 @intrinsic
-def i32_to_f32(typingctx, a):  # type: ignore[no-untyped-def]
+def i32_to_f32(typingctx, a):
     """Nearest float32 of 32 bits read as a signed integer."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.sitofp(args[0], ir.FloatType())
 
     return types.float32(types.uint32), codegen
 
 
 @intrinsic
-def f32_to_u32(typingctx, a):  # type: ignore[no-untyped-def]
+def f32_to_u32(typingctx, a):
     """Integer part of a float32 in (-2^31, 2^31), negative ones as their two's complement."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.fptosi(args[0], ir.IntType(32))
 
     return types.uint32(types.float32), codegen
 
 
 @intrinsic
-def f64_to_u32(typingctx, a):  # type: ignore[no-untyped-def]
+def f64_to_u32(typingctx, a):
     """Integer part of a float64 in (-2^31, 2^31), negative ones as their two's complement."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.fptosi(args[0], ir.IntType(32))
 
     return types.uint32(types.float64), codegen
 
 
 @intrinsic
-def u32_to_f64(typingctx, a):  # type: ignore[no-untyped-def]
+def u32_to_f64(typingctx, a):
     """Exact float64 of an unsigned integer."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.uitofp(args[0], ir.DoubleType())
 
     return types.float64(types.uint32), codegen
 
 
 @intrinsic
-def i32_to_f64(typingctx, a):  # type: ignore[no-untyped-def]
+def i32_to_f64(typingctx, a):
     """Exact float64 of 32 bits read as a signed integer."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.sitofp(args[0], ir.DoubleType())
 
     return types.float64(types.uint32), codegen
 
 
 @intrinsic
-def float_to_bits(typingctx, a):  # type: ignore[no-untyped-def]
+def float_to_bits(typingctx, a):
     """The bits of a float: float32 as uint32, float64 as uint64."""
     bits = types.uint32 if a == types.float32 else types.uint64
     width = 32 if a == types.float32 else 64
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         return builder.bitcast(args[0], ir.IntType(width))
 
     return bits(a), codegen
 
 
 @intrinsic
-def bits_to_float(typingctx, a):  # type: ignore[no-untyped-def]
+def bits_to_float(typingctx, a):
     """The float of these bits: uint32 as float32, uint64 as float64."""
     result = types.float32 if a == types.uint32 else types.float64
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         llvm = ir.FloatType() if a == types.uint32 else ir.DoubleType()
         return builder.bitcast(args[0], llvm)
 
@@ -179,10 +179,10 @@ def bits_to_float(typingctx, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def half_to_float(typingctx, a):  # type: ignore[no-untyped-def]
+def half_to_float(typingctx, a):
     """float32 of the float16 whose bits are given (exact)."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         half = builder.bitcast(args[0], ir.HalfType())
         return builder.fpext(half, ir.FloatType())
 
@@ -190,10 +190,10 @@ def half_to_float(typingctx, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def float_to_half(typingctx, a):  # type: ignore[no-untyped-def]
+def float_to_half(typingctx, a):
     """Bits of the float16 nearest to a float32 (ties to even)."""
 
-    def codegen(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, sig, args):
         half = builder.fptrunc(args[0], ir.HalfType())
         return builder.bitcast(half, ir.IntType(16))
 

@@ -85,10 +85,10 @@ def run_blocks(
 
 
 @intrinsic
-def thread_number(typingctx):  # type: ignore[no-untyped-def]
+def thread_number(typingctx):
     """The calling thread's number in its parallel region; 0 outside of any."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         asked = ir.FunctionType(ir.IntType(32), [])
         function = cgutils.get_or_insert_function(builder.module, asked, _THREAD)
         return builder.sext(builder.call(function, []), context.get_value_type(types.intp))
@@ -97,7 +97,7 @@ def thread_number(typingctx):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def fork(typingctx, kernel, threads, blocks, arguments):  # type: ignore[no-untyped-def]
+def fork(typingctx, kernel, threads, blocks, arguments):
     """kernel(first, end, *arguments) on each thread of a parallel region; False if one failed.
 
     Emits two functions into the caller, as a C compiler does for an OpenMP pragma: ``share`` runs
@@ -106,7 +106,7 @@ def fork(typingctx, kernel, threads, blocks, arguments):  # type: ignore[no-unty
     """
     call = types.none(types.intp, types.intp, *arguments)
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         _, threads_value, blocks_value, tuple_value = values
         i8, i32, word = ir.IntType(8), ir.IntType(32), blocks_value.type
         void, pointer = ir.VoidType(), ir.IntType(8).as_pointer()

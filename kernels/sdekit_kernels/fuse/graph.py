@@ -54,7 +54,7 @@ class Node:
     __slots__ = ("args", "boolean", "level", "number", "op", "ordinary", "scaled", "value")
 
     def __init__(
-        self, op: str, args: tuple[Node, ...], value: object, level: int, number: int
+        self, op: str, args: tuple[Node, ...], value: Any, level: int, number: int
     ) -> None:
         self.op, self.args, self.value, self.level, self.number = op, args, value, level, number
         self.boolean = op in BOOLEAN or isinstance(value, bool)
@@ -118,7 +118,7 @@ _LOGIC: Final[dict[str, Callable[..., Any]]] = {
 def _fold(op: str, values: Sequence[Any]) -> float | bool | None:
     """The value of an operation on literals; None where the kernel has to say."""
     if op in _LOGIC:
-        return _LOGIC[op](*values)  # type: ignore[no-any-return]
+        return _LOGIC[op](*values)
     if op not in _ARITHMETIC:
         return None
     with np.errstate(all="ignore"):
@@ -167,7 +167,7 @@ class Graph:
         rule = getattr(self, f"_{op}", None)
         simple = rule(*args) if rule is not None else None
         if simple is not None:
-            return simple  # type: ignore[no-any-return]
+            return simple
         return self._make(op, args, None, max(a.level for a in args))
 
     def total(self, terms: Iterable[Node]) -> Node:
@@ -265,11 +265,11 @@ class Graph:
         if _is(b, 1.0):
             return a
         if b.op == "literal":
-            size = abs(b.value)  # type: ignore[arg-type]
+            size = abs(b.value)
             if not 2.0**-100 <= size <= 2.0**100:
                 return None
             if math.frexp(size)[0] == 0.5:
-                return self("mul", self.literal(1.0 / b.value), a)  # type: ignore[operator]
+                return self("mul", self.literal(1.0 / b.value), a)
         if b.level < PATH == a.level:  # one division a step instead of one a path
             share = self("div", self.literal(1.0), b)
             self._shares[share] = b
@@ -306,11 +306,11 @@ class Graph:
             return self("sqrt", a)
         if n == -0.5:
             return self("div", self.literal(1.0), self("sqrt", a))
-        if not float(n).is_integer() or abs(n) > 64:  # type: ignore[arg-type]
+        if not float(n).is_integer() or abs(n) > 64:
             return None
-        if n < 0:  # type: ignore[operator]
-            return self("div", self.literal(1.0), self("pow", a, self.literal(-n)))  # type: ignore[operator]
-        power, square, left = self.literal(1.0), a, int(n)  # type: ignore[call-overload]
+        if n < 0:
+            return self("div", self.literal(1.0), self("pow", a, self.literal(-n)))
+        power, square, left = self.literal(1.0), a, int(n)
         while left:
             if left & 1:
                 power = self("mul", power, square)

@@ -82,9 +82,9 @@ class Program:
                 kind = torch.bool if node.boolean else self.dtype
                 value[node] = torch.tensor(node.value, dtype=kind, device=device)
             elif node.op == "time":
-                value[node] = times[node.value[0]]  # type: ignore[index]
+                value[node] = times[node.value[0]]
             elif node.op == "parameter":
-                slot, entry = node.value  # type: ignore[misc]
+                slot, entry = node.value
                 if slot not in flat:
                     whole = self.parameters[slot].detach().reshape(-1)
                     flat[slot] = whole.to(dtype=self.dtype, device=device).unbind()
@@ -126,8 +126,8 @@ class Program:
                 kind = torch.bool if node.boolean else self.dtype
                 return torch.tensor(node.value, dtype=kind, device=steps.device)
             if node.op == "path_parameter":
-                return columns[node.value]  # type: ignore[index]
-            return (state if node.op == "state" else noise)[node.value[0]]  # type: ignore[index]
+                return columns[node.value]
+            return (state if node.op == "state" else noise)[node.value[0]]
 
         for node in self.body:
             args = [value[a] if a in value else leaf(a) for a in node.args]
@@ -145,7 +145,7 @@ class Program:
 def _apply(op: str, args: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     if op == "float":
         return args[0].to(dtype)
-    return TORCH[op](*args)  # type: ignore[no-any-return]
+    return TORCH[op](*args)
 
 
 def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
@@ -222,7 +222,7 @@ def make_program(
             elif a.op == "path_parameter":
                 path.append(a.value)
             elif a.op == "noise":
-                noise.append(a.value[0])  # type: ignore[index]
+                noise.append(a.value[0])
             elif a.level == PATH and a.args:
                 body.append(a)
     body.sort(key={n: i for i, n in enumerate(order)}.__getitem__)
@@ -234,7 +234,7 @@ def make_program(
         tuple(body),
         tuple(steps),
         tuple(constants),
-        tuple(path),  # type: ignore[arg-type]
+        tuple(path),
         tuple(sorted(noise)),
         tuple(streams),
         watched,
@@ -250,10 +250,10 @@ def _plain(node: Node) -> bool:
     if node.op != "literal":
         return False
     v = node.value
-    if isinstance(v, bool) or not math.isfinite(v):  # type: ignore[arg-type]
+    if isinstance(v, bool) or not math.isfinite(v):
         return True
-    small = float(v).is_integer() and abs(v) <= 64  # type: ignore[arg-type]
-    return small or abs(math.frexp(v)[0]) == 0.5  # type: ignore[arg-type]
+    small = float(v).is_integer() and abs(v) <= 64
+    return small or abs(math.frexp(v)[0]) == 0.5
 
 
 def _fuse_products(graph: Graph, outputs: Sequence[Node]) -> list[Node]:
@@ -312,7 +312,7 @@ def _text(
             return repr(node.value)
         if node.op == "path_parameter":
             return columns[node.value]
-        return f"{node.op}[{node.value[0]}]"  # type: ignore[index]
+        return f"{node.op}[{node.value[0]}]"
 
     lines = [f"{dtype} channels={'+'.join(map(str, streams))} paths={len(path)}"]
     lines += [f"{name[n]} = {n.op}({', '.join(map(word, n.args))})" for n in body]

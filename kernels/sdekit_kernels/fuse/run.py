@@ -70,9 +70,9 @@ def _formula(node: Node, room: int = 120) -> str:
     if node.op == "literal":
         return repr(node.value)
     if node.op == "time":
-        return str(node.value[0])  # type: ignore[index]
+        return str(node.value[0])
     if node.op == "parameter":
-        slot, entry = node.value  # type: ignore[misc]
+        slot, entry = node.value
         return f"parameter {slot}[{entry}]"
     if room < 0:
         return "..."

@@ -53,7 +53,7 @@ class Symbolic(torch.Tensor):
         cls, tracer: Tracer, entries: np.ndarray, axis: int | None, dtype: torch.dtype
     ) -> Any:
         shape = [tracer.batch if i == axis else n for i, n in enumerate(entries.shape)]
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        return torch.Tensor._make_wrapper_subclass(
             cls, shape, dtype=dtype, device=tracer.device, requires_grad=False
         )
 
@@ -70,7 +70,7 @@ class Symbolic(torch.Tensor):
     def __deepcopy__(self, _: Any) -> Any:
         return self.clone()
 
-    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+    def __repr__(self, **_: Any) -> str:
         return f"Symbolic({tuple(self.shape)}, axis={self.axis})"
 
 
@@ -225,7 +225,7 @@ class Tracer(TorchDispatchMode):
         """Refuse what ``mixed`` made, if these expressions depend on it."""
         for node in order_of(nodes):
             if node.op == "mixed":
-                raise self._mixed[node.value[0]]  # type: ignore[index]
+                raise self._mixed[node.value[0]]
 
     def made(self, value: Any, given: Sequence[torch.Tensor]) -> Any:
         """Remember the memory of real tensors that the step made, no views of ``given``."""
@@ -329,10 +329,10 @@ class Tracer(TorchDispatchMode):
         if node.boolean or node.op == "float":
             return True
         if node.op == "literal":
-            v = float(node.value)  # type: ignore[arg-type]
+            v = float(node.value)
             return not math.isfinite(v) or torch.tensor(v, dtype=dtype).item() == v
         if node.op in ("parameter", "path_parameter"):
-            return self.parameters[node.value[0]].dtype == dtype  # type: ignore[index]
+            return self.parameters[node.value[0]].dtype == dtype
         if node.op in ("where", "neg"):
             return all(self._exact(n, dtype) for n in node.args[node.op == "where" :])
         if node.op == "mul" and any(n.op == "float" for n in node.args):
@@ -343,7 +343,7 @@ class Tracer(TorchDispatchMode):
 def _small(node: Node) -> bool:
     """Whether this is a small whole number, such as a count of truths."""
     if node.op == "literal":
-        return abs(node.value) <= 64 and float(node.value).is_integer()  # type: ignore[arg-type]
+        return abs(node.value) <= 64 and float(node.value).is_integer()
     if node.op in ("add", "sub", "mul", "neg"):
         return all(_small(n) for n in node.args)
     return node.op == "float"

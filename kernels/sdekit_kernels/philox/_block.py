@@ -43,21 +43,21 @@ def cos_sin(w: Any, like: Any) -> Any:
 
 
 @overload(radius_squared, jit_options={"forceinline": True})
-def _radius_squared(w, like):  # type: ignore[no-untyped-def]
+def _radius_squared(w, like):
     if like == types.float32:
         return lambda w, like: radius_squared_f32(w)
     return lambda w, like: radius_squared_f64(w)
 
 
 @overload(radius_squared_sum, jit_options={"forceinline": True})
-def _radius_squared_sum(w, v, like):  # type: ignore[no-untyped-def]
+def _radius_squared_sum(w, v, like):
     if like == types.float32:
         return lambda w, v, like: radius_squared_sum_f32(w, v)
     return lambda w, v, like: radius_squared_sum_f64(w, v)
 
 
 @overload(cos_sin, jit_options={"forceinline": True})
-def _cos_sin(w, like):  # type: ignore[no-untyped-def]
+def _cos_sin(w, like):
     if like == types.float32:
         return lambda w, like: cos_sin_f32(w)
     return lambda w, like: cos_sin_f64(w)

@@ -104,10 +104,10 @@ def normals_of(bits: int, antithetic: bool) -> Any:
     symbol = _symbol(name, _NORMALS, bits=bits, pairs=pairs, sign=sign)
 
     @intrinsic
-    def normals(typingctx, s, at, size, rows, place, step, low, high, keys, stream):  # type: ignore[no-untyped-def]
+    def normals(typingctx, s, at, size, rows, place, step, low, high, keys, stream):
         word = types.uint32
 
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):
             out = _pointer(context, builder, signature, args, 0, args[1])
             at_key = builder.shl(args[9], ir.Constant(args[9].type, 1))
             key = _pointer(context, builder, signature, args, 8, at_key)
@@ -132,8 +132,8 @@ def failures_of(bits: int) -> Any:
     symbol = _symbol(f"failures_f{bits}", _FAILURES, bits=bits)
 
     @intrinsic
-    def failures(typingctx, bad, start, s, at, rows, count, step0):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def failures(typingctx, bad, start, s, at, rows, count, step0):
+        def codegen(context, builder, signature, args):
             first = _pointer(context, builder, signature, args, 0, args[1])
             finite = _pointer(context, builder, signature, args, 2, args[3])
             _call(builder, symbol, [first, finite, *args[4:]])
@@ -146,12 +146,12 @@ def failures_of(bits: int) -> Any:
 
 
 @intrinsic
-def copy_row(typingctx, target, to, source, at, n):  # type: ignore[no-untyped-def]
+def copy_row(typingctx, target, to, source, at, n):
     """target[to : to + n] = source[at : at + n] of contiguous arrays, both read as flat ones."""
     if target.dtype != source.dtype or {target.layout, source.layout} != {"C"}:
         raise TypingError(f"copy_row takes contiguous arrays of one type, got {target}, {source}")
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         out = _pointer(context, builder, signature, args, 0, args[1])
         given = _pointer(context, builder, signature, args, 2, args[3])
         width = context.get_abi_sizeof(out.type.pointee)
@@ -162,10 +162,10 @@ def copy_row(typingctx, target, to, source, at, n):  # type: ignore[no-untyped-d
 
 
 @intrinsic
-def clear_row(typingctx, target, to, n):  # type: ignore[no-untyped-def]
+def clear_row(typingctx, target, to, n):
     """target[to : to + n] = 0 of a contiguous array of floats, read as a flat one."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         out = _pointer(context, builder, signature, args, 0, args[1])
         width = context.get_abi_sizeof(out.type.pointee)
         size = builder.mul(args[2], ir.Constant(args[2].type, width))

@@ -40,8 +40,8 @@ def step_function(text: str, rows: Mapping[str, int], lanes: tuple[str, ...]) ->
     """
 
     @intrinsic
-    def step(typingctx, s, steps, k, constants, i, lane):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def step(typingctx, s, steps, k, constants, i, lane):
+        def codegen(context, builder, signature, args):
             kind = signature.args[0].dtype
             emit = _Emitter(typingctx, context, builder, kind)
             arrays = [
@@ -77,7 +77,7 @@ def step_function(text: str, rows: Mapping[str, int], lanes: tuple[str, ...]) ->
                 return loaded
 
             for line in text.strip().splitlines():
-                target, op, inside = _LINE.fullmatch(line.strip()).groups()  # type: ignore[union-attr]
+                target, op, inside = _LINE.fullmatch(line.strip()).groups()
                 operands = [value(a.strip()) for a in inside.split(",")]
                 names[target] = emit(op, operands)
             for name in rows:

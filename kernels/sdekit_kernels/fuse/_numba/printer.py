@@ -207,9 +207,9 @@ def _body(program: Program) -> Iterator[str]:
         if node in names:
             return names[node]
         if node.op in ("state", "noise"):
-            return f"{'x' if node.op == 'state' else 'z'}{node.value[0]}"  # type: ignore[index]
+            return f"{'x' if node.op == 'state' else 'z'}{node.value[0]}"
         if node.op == "path_parameter":
-            return columns[node.value]  # type: ignore[index]
+            return columns[node.value]
         return repr(node.value)
 
     for node in program.body:

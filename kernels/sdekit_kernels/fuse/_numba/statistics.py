@@ -60,10 +60,10 @@ def keep(saved: Any, slots: Any, k: int, s: Any, size: int, start: int, rows: in
 
 
 @overload(keep, jit_options={"forceinline": True})
-def _keep(saved, slots, k, s, size, start, rows):  # type: ignore[no-untyped-def]
+def _keep(saved, slots, k, s, size, start, rows):
     if isinstance(saved, types.BaseTuple):
 
-        def sums(saved, slots, k, s, size, start, rows):  # type: ignore[no-untyped-def]
+        def sums(saved, slots, k, s, size, start, rows):
             # The first group into the result that the slot names, the others into the last ones.
             groups = len(saved.groups)
             last = saved.last and k == len(slots) - 1
@@ -73,7 +73,7 @@ def _keep(saved, slots, k, s, size, start, rows):  # type: ignore[no-untyped-def
 
         return sums
 
-    def states(saved, slots, k, s, size, start, rows):  # type: ignore[no-untyped-def]
+    def states(saved, slots, k, s, size, start, rows):
         if len(slots) > 0 and slots[k] >= 0:
             states, n = saved.shape[1], saved.shape[2]
             for j in range(states):

@@ -144,8 +144,8 @@ class _Printer:
             for node in nodes:
                 if node in place:
                     yield f"{self.name(node)} = {_number_at(place.pop(node), node, 'finite.shape')}"
-                elif node.op == "noise" and node.value[0] // 4 in due:  # type: ignore[index]
-                    call = due.pop(node.value[0] // 4)  # type: ignore[index]
+                elif node.op == "noise" and node.value[0] // 4 in due:
+                    call = due.pop(node.value[0] // 4)
                     names = [f"z{m}" for m in range(call.first, call.first + 4)]
                     yield self.normals(call, names, "number")
 
@@ -170,8 +170,8 @@ class _Printer:
         if node in self.names:
             return self.names[node]
         if node.op == "path_parameter":
-            return self.columns[node.value]  # type: ignore[index]
-        return f"{node.op.replace('state', 'x').replace('noise', 'z')}{node.value[0]}"  # type: ignore[index]
+            return self.columns[node.value]
+        return f"{node.op.replace('state', 'x').replace('noise', 'z')}{node.value[0]}"
 
     def operation(self, node: Node) -> str:
         """One operation on operands."""
@@ -414,5 +414,5 @@ def _times(j: int, name: str) -> str:
 def _number(value: object) -> str:
     if isinstance(value, bool):
         return repr(value)
-    v = float(value)  # type: ignore[arg-type]
+    v = float(value)
     return repr(v) if math.isfinite(v) else f'float("{v!r}")'

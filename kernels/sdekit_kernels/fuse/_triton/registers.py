@@ -55,8 +55,8 @@ def live_words(program: Program) -> int:
         born[node] = place
         for a in node.args:
             last[a] = place
-            if a.op == "noise" and a.value[0] in call:  # type: ignore[index]
-                born[a] = made.setdefault(call[a.value[0]], place)  # type: ignore[index]
+            if a.op == "noise" and a.value[0] in call:
+                born[a] = made.setdefault(call[a.value[0]], place)
     last.update(dict.fromkeys(program.state, end))
     change = [0] * (end + 2)
     for node, place in last.items():

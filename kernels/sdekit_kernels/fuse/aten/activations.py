@@ -101,7 +101,7 @@ def _softplus_backward(
     tracer: Tracer, gradient: Any, x: Any, beta: float, threshold: float
 ) -> Symbolic:
     slope = apply(lambda n: _softplus_slope(tracer.graph, n, beta, threshold), x.entries)
-    return TABLE["mul"](tracer, gradient, new(tracer, x.dtype, x.axis, slope))  # type: ignore[no-any-return]
+    return TABLE["mul"](tracer, gradient, new(tracer, x.dtype, x.axis, slope))
 
 
 @handles("log_sigmoid_backward")
@@ -109,4 +109,4 @@ def _log_sigmoid_backward(tracer: Tracer, gradient: Any, x: Any, _: Any) -> Symb
     """sigmoid(-x), whatever the buffer holds."""
     graph = tracer.graph
     slope = apply(lambda n: sigmoid(graph, graph("neg", n)), x.entries)
-    return TABLE["mul"](tracer, gradient, new(tracer, x.dtype, x.axis, slope))  # type: ignore[no-any-return]
+    return TABLE["mul"](tracer, gradient, new(tracer, x.dtype, x.axis, slope))

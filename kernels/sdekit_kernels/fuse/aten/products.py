@@ -50,7 +50,7 @@ def _added(name: str) -> Any:
         product = TABLE[name](tracer, a, b)
         if alpha != 1:
             product = mul(tracer, product, alpha)
-        return TABLE["add"](tracer, product, c, beta)  # type: ignore[no-any-return]
+        return TABLE["add"](tracer, product, c, beta)
 
     return handler
 
