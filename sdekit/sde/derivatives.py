@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
-__all__ = ["Function", "along", "gradient", "jacobian_diagonal"]
+__all__ = ["Function", "along", "elementwise", "gradient", "jacobian_diagonal"]
 
 Function = Callable[[Tensor], Tensor]
 
@@ -47,6 +47,22 @@ def gradient(function: Function, x: Tensor, what: str) -> Tensor:
 
     Raises TypeError where torch cannot take it backwards.
     """
+    return _backwards(function, x, what, "; or give the force itself")[1]
+
+
+def elementwise(function: Function, x: Tensor, what: str) -> tuple[Tensor, Tensor]:
+    """(f, df_i / dx_i) of a function whose entry i depends on entry i of x alone.
+
+    The Jacobian is a diagonal, so that one pass backwards gives it, beside the value. Forwards it
+    takes 2.5 to 5 times as long without a kernel: wherever a constant meets a tangent, torch asks
+    Python what shape the sum with its zeros has.
+    Raises TypeError where torch cannot take it backwards.
+    """
+    return _backwards(function, x, what, "")
+
+
+def _backwards(function: Function, x: Tensor, what: str, otherwise: str) -> tuple[Tensor, Tensor]:
+    """The function, and the gradient of its sum; ``otherwise`` ends what an error says."""
     try:
         value, pull = vjp(function, x)[:2]
         slope: Tensor = pull(torch.ones_like(value))[0]
@@ -57,9 +73,9 @@ def gradient(function: Function, x: Tensor, what: str) -> Tensor:
         raise TypeError(
             f"{what} has no gradient ({str(error).strip().splitlines()[0]}): write it with torch's "
             "own functions, without NumPy, and give a torch.autograd.Function the static methods "
-            "setup_context and backward; or give the force itself"
+            f"setup_context and backward{otherwise}"
         ) from error
-    return slope
+    return value, slope
 
 
 def jacobian_diagonal(function: Function, x: Tensor, what: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
-from sdekit.sde.derivatives import along
+from sdekit.sde.derivatives import along, elementwise
 
 __all__ = ["Equation"]
 
@@ -135,12 +135,16 @@ class Equation:
                 "set noise_type = 'diagonal'"
             )
 
-    def drift_along(self, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
-        """(df / dx) v, the drift's derivative in direction v; TypeError where there is none."""
-        return along(partial(self.drift, t), x, v, f"{self.name}.drift")
+    def drift_and_slope(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(f_i, df_i / dx_i) of a drift that mixes no components; TypeError without a gradient."""
+        return elementwise(partial(self.drift, t), x, f"{self.name}.drift")
+
+    def diffusion_and_slope(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(g_i, dg_i / dx_i) of diagonal noise that mixes no components; likewise."""
+        return elementwise(partial(self.diffusion, t), x, f"{self.name}.diffusion")
 
     def diffusion_along(self, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
-        """The diffusion's derivative in direction v, of the diffusion's shape; likewise."""
+        """(dG / dx) v, the derivative in direction v; TypeError where there is none forwards."""
         return along(partial(self.diffusion, t), x, v, f"{self.name}.diffusion")
 
     def mixes(self, what: str, t: Tensor, x: Tensor) -> bool:

@@ -42,7 +42,7 @@ class ImplicitEuler(Solver):
     strong_order = orders(additive=1.0, diagonal=0.5, scalar=0.5, general=0.5)
     weak_order = orders(additive=1.0, diagonal=1.0, scalar=1.0, general=1.0)
     ode_order = 1
-    drift_evaluations = 2 * (1 + NEWTON_STEPS)
+    drift_evaluations = 2 * (1 + NEWTON_STEPS)  # a derivative counts as one
     diffusion_evaluations = 1
     preserves = "the decay of stiff drifts, for every step size"
     general_purpose = False
@@ -68,12 +68,12 @@ class ImplicitEuler(Solver):
         *carried: Tensor,
     ) -> Tensor:
         """The formula of the class."""
-        known, ones = x + sde.apply_noise(sde.diffusion(t, x), w.dw, x), torch.ones_like(x)
+        known = x + sde.apply_noise(sde.diffusion(t, x), w.dw, x)
 
         def at(y: Tensor) -> tuple[Tensor, Tensor]:
             """L(y) = y - f dt and its slope."""
-            slope = 1.0 - sde.drift_along(t_next, y, ones) * dt
-            return y - sde.drift(t_next, y) * dt, slope
+            f, slope = sde.drift_and_slope(t_next, y)
+            return y - f * dt, 1.0 - slope * dt
 
         y = _begin(known, *at(known))
         for _ in range(NEWTON_STEPS):

@@ -19,8 +19,9 @@ class Milstein(Solver):
     """x_next = x + f dt + g dW + (D_g g) (dW^2 - dt) / 2  (Milstein 1974).
 
     D_g g is the derivative of g in direction g: g_i dg_i / dx_i of diagonal noise, whose component
-    i depends on t and x_i alone, and (g . grad) g of scalar noise. Torch takes it in forward mode;
-    ``MilsteinFree`` needs no derivative. Of a Stratonovich equation the last factor is dW^2 / 2.
+    i depends on t and x_i alone, which torch takes backwards, and (g . grad) g of scalar noise,
+    forwards; ``MilsteinFree`` needs no derivative. Of a Stratonovich equation the last factor is
+    dW^2 / 2.
 
     Additive, diagonal and scalar noise. Strong order 1, weak order 1.
     """
@@ -50,10 +51,20 @@ class Milstein(Solver):
         *carried: Tensor,
     ) -> Tensor:
         """The formula of the class."""
-        g = sde.diffusion(t, x)
+        g, slope = _noise_and_slope(sde, t, x)
         euler = x + sde.drift(t, x) * dt + sde.apply_noise(g, w.dw, x)
-        if sde.deterministic or sde.noise_type == "additive":
+        if slope is None:
             return euler
         twice = w.dw**2 - w.length if sde.interpretation == "ito" else w.dw**2
-        slope = sde.diffusion_along(t, x, g.to(x.dtype))
         return euler + sde.apply_noise(slope, 0.5 * twice, x)
+
+
+def _noise_and_slope(sde: Equation, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(g, D_g g); None for noise that does not depend on x."""
+    if sde.deterministic or sde.noise_type == "additive":
+        return sde.diffusion(t, x), None
+    if sde.noise_type == "diagonal":
+        g, slope = sde.diffusion_and_slope(t, x)
+        return g, slope * g
+    g = sde.diffusion(t, x)
+    return g, sde.diffusion_along(t, x, g.to(x.dtype))
