@@ -196,8 +196,9 @@ def field_path(noise, apart, mixed):
     fine = transition_of(Equation(field), FineStep(field), 0.0, x)
     steps = FEWER if apart else STEPS if long else SHORT
     span = 2.0**-4 if apart else max(steps) * SHORTEST
-    # The fine run's order is one for general noise and 1.5 elsewhere, as is that of some methods.
-    finer = 2 if field.noise_type == "general" and not apart else 4
+    # The fine run's order is one for general noise and 1.5 elsewhere, as is that of some methods:
+    # those of diagonal noise come near its errors.
+    finer = 4 if apart or field.noise_type == "diagonal" else 2
     draws = draws_for(field.noise_type)
     path, end = record(fine, x, 0.0, span, max(steps), finer, draws, NOISE_SEED, fine)
     return joined(path, steps), steps, x, end
