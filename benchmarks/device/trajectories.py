@@ -101,7 +101,7 @@ def _system(context: Context, kind: type[System]) -> System:
     """On the device; in a dry run a few steps of the same length."""
     system = kind(device=context.device)
     if context.dry_run:
-        system.span, system.steps = 5 * system.span / system.steps, 5
+        system.span, system.steps = 2 * system.span / system.steps, 2
     return system
 
 
