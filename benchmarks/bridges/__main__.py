@@ -47,7 +47,7 @@ def _gaussians(store: Store, arguments: argparse.Namespace) -> None:
 
 
 def _plane(store: Store, arguments: argparse.Namespace) -> None:
-    for seed in arguments.seeds or range(5):
+    for seed in arguments.seeds or (*plane.SEEN, *plane.NEW):
         for name in arguments.sets:
             if not store.has(algorithm="held out", set=name, seed=seed):
                 store.add(plane.held_out(name, seed))

@@ -105,16 +105,16 @@ def test_a_study_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_table_of_the_plane() -> None:
-    row = {"algorithm": "DSBM", "set": "moons", "steps": 20, "cpu": 20.0, "sde": 0.1, "energy": 1.2}
-    rows = [row | {"seed": s, "flow": 0.1 + 0.02 * s} for s in range(2)]
+    row = {"algorithm": "DSBM", "set": "moons", "steps": 20, "cpu": 20.0, "energy": 1.2}
+    rows = [row | {"seed": s, "sde": 0.01 * s, "flow": 0.1 + 0.02 * s} for s in (0, 1, 5)]
     rows += [
         {"algorithm": "held out", "set": "moons", "seed": s, "ends": 1.0, "floor": 0.05}
-        for s in range(2)
+        for s in (0, 1, 5)
     ]
     last = plane_table(ABOUT, rows).splitlines()[-1]
     assert last == (
-        "| moons | DSBM | 20 | 1 | 0.100 ± 0.000 | 0.110 ± 0.014 | 0.144 ± 0.024 | 0.050 ± 0.000 "
-        "| 0.200 ± 0.000 | 0.230 ± 0.028 | 20 | 2 |"
+        "| moons | DSBM | 20 | 1 | 0.050 | 0.005 ± 0.007 | 0.144 ± 0.024 | 0.140 ± 0.053 "
+        "| 0.050 ± 0.000 | 0.200 ± 0.000 | 0.230 ± 0.028 | 20 | 3 |"
     )
 
 
