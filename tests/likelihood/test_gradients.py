@@ -107,10 +107,10 @@ def test_adjoint_and_through_agree_with_each_other_and_with_difference_quotients
     assert distance(adjoint, through) < 1e-8
 
     # Along one direction for x, and one for all parameters together. The quotient is of order 4:
-    # measured, it is 3e-5 beside the slope at h = 1e-2, 4e-7 at 3e-3 and 2e-9 at 1e-3.
-    h = 1e-3
+    # measured, it is 3e-5 beside the slope at h = 1e-2, 5e-8 at 2e-3 and 2e-9 at 1e-3.
+    h = 2e-3
     weights = torch.linspace(0.5, 2.0, len(x), dtype=x.dtype)
-    finer = {**arguments, "rtol": 1e-11, "atol": 1e-11, "method": "dopri5"}
+    finer = {**arguments, "rtol": 1e-10, "atol": 1e-10, "method": "dopri5"}
     for part in (0, slice(1, None)):
         moved = [x, *parameters][part]
         slopes = through[part]

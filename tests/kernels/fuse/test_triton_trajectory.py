@@ -106,11 +106,11 @@ def test_noise_of_every_layout(channels, dtype, triton_device):
     """Odd numbers of paths, any first step, samples on both sides of 2^32 and far beyond."""
     program, n = walk(channels, dtype), 101
     start = torch.linspace(-1, 1, channels * n, dtype=dtype).reshape(channels, n)
-    table = torch.full((9, 1), 0.5, dtype=dtype)
+    table = torch.full((6, 1), 0.5, dtype=dtype)
     for first_step, first, count in (
-        (0, 0, 8),
+        (0, 0, 5),
         (3, 2**32 - 51, 6),
-        (2**32 - 9, 2**62, 9),
+        (2**32 - 5, 2**62, 5),
         (5, 1, 1),
     ):
         job = launch(program, start, table[:count], step=first_step, first=first)
@@ -119,7 +119,7 @@ def test_noise_of_every_layout(channels, dtype, triton_device):
         if dtype == torch.float32 and triton_device.type == "cpu":
             assert torch.equal(found.state, wanted)
         # One rounding a step of values below 16.
-        assert (found.state - wanted).abs().max() < 9 * 16 * EPS[dtype]
+        assert (found.state - wanted).abs().max() < 6 * 16 * EPS[dtype]
         assert (found.bad == -1).all()
 
 
