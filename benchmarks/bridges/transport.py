@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,17 +29,24 @@ _jit: Any = numba.njit
 
 def plane_wasserstein2(x: Tensor, y: Tensor) -> tuple[float, float]:
     """The distance of x and y, both (n, 2), and how far above the exact one it may be."""
+    partner, above = optimal_partners(x, y)
+    square = float((x.double() - y.double()[partner]).square().sum(1).mean())
+    return square**0.5, square**0.5 - max(square - above, 0.0) ** 0.5
+
+
+def optimal_partners(x: Tensor, y: Tensor) -> tuple[Tensor, float]:
+    """The partner in y of each x, both (n, 2), and what their mean square may be above the least.
+
+    Raises ValueError for clouds of two sizes, or not of the plane.
+    """
     a, b = (v.double().numpy() for v in (x, y))
     if a.shape != b.shape or a.shape[1] != 2:
         raise ValueError(f"two clouds (n, 2) of one size are needed, got {a.shape} and {b.shape}")
-    shift = float(((a.mean(0) - b.mean(0)) ** 2).sum())
     a, b = a - a.mean(0), b - b.mean(0)
-    size = float((a * a).sum(1).mean() + (b * b).sum(1).mean())
-    last = PRECISION * size
+    last = PRECISION * float((a * a).sum(1).mean() + (b * b).sum(1).mean())
     steps = [last * FACTOR**k for k in range(8)]
     partner = _auction(a, b, np.array(steps[::-1]), min(LISTED, len(a)))
-    square = shift + float(((a - b[partner]) ** 2).sum(1).mean())
-    return square**0.5, square**0.5 - max(square - last, 0.0) ** 0.5
+    return torch.from_numpy(partner), last
 
 
 @_jit(cache=True)

@@ -108,13 +108,20 @@ def test_the_table_of_the_plane() -> None:
     row = {"algorithm": "DSBM", "set": "moons", "steps": 20, "cpu": 20.0, "energy": 1.2}
     rows = [row | {"seed": s, "sde": 0.01 * s, "flow": 0.1 + 0.02 * s} for s in (0, 1, 5)]
     rows += [
-        {"algorithm": "held out", "set": "moons", "seed": s, "ends": 1.0, "floor": 0.05}
+        {
+            "algorithm": "held out",
+            "set": "moons",
+            "seed": s,
+            "ends": 1.0,
+            "floor": 0.05,
+            "plan": 0.07,
+        }
         for s in (0, 1, 5)
     ]
     last = plane_table(ABOUT, rows).splitlines()[-1]
     assert last == (
         "| moons | DSBM | 20 | 1 | 0.050 | 0.005 ± 0.007 | 0.144 ± 0.024 | 0.140 ± 0.053 "
-        "| 0.050 ± 0.000 | 0.200 ± 0.000 | 0.230 ± 0.028 | 20 | 3 |"
+        "| 0.050 ± 0.000 | 0.070 ± 0.000 | 0.200 ± 0.000 | 0.230 ± 0.028 | 20 | 3 |"
     )
 
 

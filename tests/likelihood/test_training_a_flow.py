@@ -156,7 +156,7 @@ def test_a_flow_learns_two_moons_to_the_entropy_of_the_data():
     flow = Flow(network, Gaussian(), divergence=network.divergence)
     before, _ = gap(flow)
     assert before > 0.5  # measured 0.63, of a Gaussian fit
-    train(network, flow, steps=600, batch=256, rate=0.01)
+    train(network, flow, steps=500, batch=256, rate=0.01)
     after, error = gap(flow)
     # Cross-entropy minus entropy, 4 standard errors included.
     assert -4.0 * error < after < 0.02 - 4.0 * error, (after, error)

@@ -36,45 +36,43 @@ class Network:
 
         weights = {
             "a": drawn(seeds, 0, hidden, 2 * inputs) / (2 * inputs) ** 0.5,
-            "b": drawn(seeds, 1, 1, hidden)[:, 0],
-            "c": drawn(seeds, 2, 1, hidden)[:, 0] * (0.0 if steady else 1.0),
+            "b": drawn(seeds, 1, 1, hidden),
+            "c": drawn(seeds, 2, 1, hidden) * (0.0 if steady else 1.0),
             "out": drawn(seeds, 3, outputs, hidden) * (size / hidden**0.5),
             "offset": torch.as_tensor(around).expand(shape).flatten().double(),
         }
         self.shape, self.fields = shape, len(seeds)
+        if self.fields == 1:
+            weights = {name: v[0] if name != "offset" else v for name, v in weights.items()}
         # Made here for both types: a tensor that is converted while a step is traced is no number.
         self.weights = {
             dtype: SimpleNamespace(**{name: v.to(dtype) for name, v in weights.items()})
             for dtype in (torch.float32, torch.float64)
         }
 
-    def times(self, matrices, v):
-        """Each sample's matrix, of its own field, times v (B, ...)."""
-        if self.fields == 1:
-            return v @ matrices[0].T
-        made = torch.bmm(v.view(-1, self.fields, v.shape[1]).transpose(0, 1), matrices.mT)
-        return made.transpose(0, 1).flatten(0, 1)
+    def apart(self, v):
+        """(B, K) as (F, B / F, K), each field's samples together; of one field as it is."""
+        return v if self.fields == 1 else v.view(-1, self.fields, v.shape[1]).transpose(0, 1)
 
-    def own(self, values, v):
-        """What belongs to each sample's field, of shape (B, ...) or (1, ...)."""
-        return values if self.fields == 1 else values.repeat(len(v) // self.fields, 1)
+    def together(self, v):
+        """Back to (B, *shape)."""
+        v = v if self.fields == 1 else v.transpose(0, 1).flatten(0, 1)
+        return v.reshape(-1, *self.shape)
 
     def hidden(self, t, x):
         w = self.weights[x.dtype]
-        inner = self.times(w.a, torch.cat([x.sin(), x.cos()], 1))
-        return torch.tanh(inner + self.own(w.b, x) + self.own(w.c, x) * t)
+        inner = self.apart(torch.cat([x.sin(), x.cos()], 1)) @ w.a.mT
+        return torch.tanh(inner + (w.b + w.c * t))
 
     def __call__(self, t, x):
         w = self.weights[x.dtype]
-        return (self.times(w.out, self.hidden(t, x)) + w.offset).reshape(-1, *self.shape)
+        return self.together(self.hidden(t, x) @ w.out.mT + w.offset)
 
     def along(self, t, x, v, time=0.0):
         """The derivative in direction v (B, D) of x and ``time`` of t."""
         w = self.weights[x.dtype]
-        inner = self.times(w.a, torch.cat([x.cos() * v, -x.sin() * v], 1))
-        inner = inner + self.own(w.c, x) * time
-        made = self.times(w.out, (1 - self.hidden(t, x) ** 2) * inner)
-        return made.reshape(-1, *self.shape)
+        inner = self.apart(torch.cat([x.cos() * v, -x.sin() * v], 1)) @ w.a.mT + w.c * time
+        return self.together(((1 - self.hidden(t, x) ** 2) * inner) @ w.out.mT)
 
 
 class RandomField:
@@ -162,13 +160,14 @@ class RandomField:
 
     def column(self, t, x, j):
         """G_j, (B, D): what dW_j multiplies."""
-        return self._pick(self.diffusion(t, x), x, j)
+        return self.pick(self.diffusion(t, x), x, j)
 
     def column_along(self, t, x, j, v, time=0.0):
         """(D G_j) v + time dG_j / dt, (B, D)."""
-        return self._pick(self.noise_along(t, x, v, time), x, j)
+        return self.pick(self.noise_along(t, x, v, time), x, j)
 
-    def _pick(self, g, x, j):
+    def pick(self, g, x, j):
+        """Column j of G or of its derivative, (B, D)."""
         if self.noise_type == "general":
             return g[..., j]
         return g if self.noise_type == "scalar" else g.expand(x.shape) * torch.eye(self.d).to(x)[j]
@@ -187,6 +186,9 @@ class Embedded:
 
     def diffusion(self, t, x):
         return torch.diag_embed(self.field.diffusion(t, x))
+
+    def pick(self, g, x, j):
+        return g[..., j]
 
 
 def _apply(network, t, x):

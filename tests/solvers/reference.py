@@ -31,42 +31,50 @@ class FineStep(Solver):
         self.draws = ("dw", "h", "area") if field.noise_type == "general" else ("dw", "h")
 
     def step(self, sde, t, t_next, dt, x, w, *carried):
-        extra = self.brackets(t, dt, x, w)
+        drift, noise = self.field.stratonovich_drift(t, x), self.field.diffusion(t, x)
+        extra = self.brackets(t, dt, x, w, drift, noise)
 
-        def slope(u, y):
+        def slope(drift, noise):
+            return drift * dt + sde.apply_noise(noise, w.dw, x) + extra
+
+        def at(u, y):
             now = t + u * (t_next - t)
-            drift, noise = self.field.stratonovich_drift(now, y), self.field.diffusion(now, y)
-            return drift * dt + sde.apply_noise(noise, w.dw, y) + extra
+            return slope(self.field.stratonovich_drift(now, y), self.field.diffusion(now, y))
 
-        a = slope(0.0, x)
-        b = slope(0.5, x + 0.5 * a)
-        c = slope(0.5, x + 0.5 * b)
-        return x + (a + 2.0 * b + 2.0 * c + slope(1.0, x + c)) / 6.0
+        a = slope(drift, noise)
+        b = at(0.5, x + 0.5 * a)
+        c = at(0.5, x + 0.5 * b)
+        return x + (a + 2.0 * b + 2.0 * c + at(1.0, x + c)) / 6.0
 
-    def brackets(self, t, dt, x, w):
-        """All that stands in brackets, at the start of the step."""
+    def brackets(self, t, dt, x, w, f, noise):
+        """All that stands in brackets, at the start of the step, of drift and noise there."""
         made = torch.zeros_like(x)
         for j in range(self.field.columns):
             h = w.h if w.h.ndim == 1 else w.h[:, j]
-            bracket = self.with_drift(t, x, j)
+            g = self.field.pick(noise, x, j)
+            bracket = self.with_drift(t, x, j, f, g)
             made = made + bracket * (h * dt)[:, None]
             if self.field.noise_type in ("additive", "scalar"):
-                made = made + self.twice_with_drift(t, x, j, bracket) * (dt * dt / 12.0)
+                made = made + self.twice_with_drift(t, x, j, g, bracket) * (dt * dt / 12.0)
             for k in range(j + 1, self.field.columns):
                 if w.area is not None:
-                    g_j, g_k = self.field.column(t, x, j), self.field.column(t, x, k)
-                    bracket = self.field.column_along(t, x, k, g_j)
-                    bracket = bracket - self.field.column_along(t, x, j, g_k)
+                    bracket = self.field.column_along(t, x, k, g)
+                    other = self.field.pick(noise, x, k)
+                    bracket = bracket - self.field.column_along(t, x, j, other)
                     made = made + bracket * w.area[:, j, k, None]
         return made
 
-    def with_drift(self, t, x, j):
-        """[G_j, F]."""
-        f, g = self.field.stratonovich_drift(t, x), self.field.column(t, x, j)
+    def with_drift(self, t, x, j, f, g):
+        """[G_j, F] of both there."""
         return self.field.drift_along(t, x, g) - self.field.column_along(t, x, j, f, 1.0)
 
-    def twice_with_drift(self, t, x, j, b):
+    def twice_with_drift(self, t, x, j, g, b):
         """[G_j, [G_j, F]] of b = [G_j, F], by a central difference: it counts little."""
-        g, e = self.field.column(t, x, j), 1e-4
-        change = self.with_drift(t, x + e * g, j) - self.with_drift(t, x - e * g, j)
+        e = 1e-4
+
+        def moved(y):
+            f = self.field.stratonovich_drift(t, y)
+            return self.with_drift(t, y, j, f, self.field.column(t, y, j))
+
+        change = moved(x + e * g) - moved(x - e * g)
         return change / (2.0 * e) - self.field.column_along(t, x, j, b)
