@@ -16,6 +16,8 @@ STAMP := $(VENV)/.installed
 # Threads that wait asleep: with a second program on few cores, spinning ones cost ten times the work.
 WAIT := OMP_WAIT_POLICY=PASSIVE
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# The tests start a hundred processes, which need not compile the package each for itself.
+KEEP := PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: docs help setup demo test test-slow lint format bench gpu clean
@@ -43,7 +45,7 @@ demo: $(STAMP) ## train on real digits, sample, score held-out digits; pictures 
 	@$(WAIT) $(BIN)/sdekit demo --out demo
 
 test: $(STAMP) ## the tests, without those marked slow or gpu
-	@$(THREADS) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
+	@$(THREADS) $(KEEP) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: $(STAMP) ## the long tests: statistics on 10^8 normals and the like
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -18,7 +18,7 @@ import sdekit as sk
 from sdekit.fokker_planck import fokker_planck
 from tests.fokker_planck.laws import gaussian, vector
 
-N = 200_000
+N = 100_000
 
 
 class VanDerPol:

@@ -120,11 +120,11 @@ def test_neither_threads_nor_pieces_matter(name, ensembles, restore_threads):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter computes with infinities
 def test_a_gpu_kernel_gives_the_same(ensembles, triton_device, monkeypatch):
     """On the GPU, or in Triton's interpreter on the CPU's tensors."""
-    wanted = ensembles("functionals", paths=1300, steps=5)
+    wanted = ensembles("functionals", paths=1300, steps=3)
     if triton_device.type == "cpu":
         monkeypatch.setattr(TRAJECTORY, "run_trajectory", lambda launch, _: run_triton(launch))
         monkeypatch.setattr(REDUCTION, "parts_of", triton_parts)
-    found = ensembles("functionals", paths=1300, steps=5, device=triton_device)
+    found = ensembles("functionals", paths=1300, steps=3, device=triton_device)
     assert_same(found, wanted)
 
 
