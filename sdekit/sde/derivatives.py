@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
-__all__ = ["Function", "along", "elementwise", "gradient", "jacobian_diagonal"]
+__all__ = ["Function", "along", "gradient", "jacobian_diagonal", "value_and_slope"]
 
 Function = Callable[[Tensor], Tensor]
 
@@ -50,7 +50,7 @@ def gradient(function: Function, x: Tensor, what: str) -> Tensor:
     return _backwards(function, x, what, "; or give the force itself")[1]
 
 
-def elementwise(function: Function, x: Tensor, what: str) -> tuple[Tensor, Tensor]:
+def value_and_slope(function: Function, x: Tensor, what: str) -> tuple[Tensor, Tensor]:
     """(f, df_i / dx_i) of a function whose entry i depends on entry i of x alone.
 
     The Jacobian is a diagonal, so that one pass backwards gives it, beside the value. Forwards it
@@ -81,6 +81,8 @@ def _backwards(function: Function, x: Tensor, what: str, otherwise: str) -> tupl
 def jacobian_diagonal(function: Function, x: Tensor, what: str) -> Tensor:
     """Of each sample d function_i / dx_i, of x's shape, by one derivative a component."""
     batch, count = x.shape[0], x.shape[1:].numel()
+    if count == 1:
+        return value_and_slope(function, x, what)[1]
     if count > _LOOP:
         basis = torch.eye(count, dtype=x.dtype, device=x.device).view(count, *x.shape[1:])
 

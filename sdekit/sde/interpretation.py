@@ -26,7 +26,7 @@ from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
 from sdekit.sde.base import SDE, Interpretation, check_output
-from sdekit.sde.derivatives import Function, along, jacobian_diagonal
+from sdekit.sde.derivatives import Function, along, jacobian_diagonal, value_and_slope
 
 __all__ = ["Converted", "drift_correction", "to_ito", "to_stratonovich"]
 
@@ -124,6 +124,9 @@ def drift_correction(sde: Any, t: Tensor, x: Tensor, *, elementwise: bool = Fals
     def noise(x: Tensor) -> Tensor:
         return _diffusion(sde, noise_type, t, x)
 
+    if noise_type == "diagonal" and elementwise:
+        g, slope = value_and_slope(noise, x, what)
+        return 0.5 * g * slope
     g = noise(x)
     if noise_type == "general":
         c = torch.zeros_like(x)
@@ -131,7 +134,7 @@ def drift_correction(sde: Any, t: Tensor, x: Tensor, *, elementwise: bool = Fals
             column = partial(_column, noise, j)
             c = c + along(column, x, g[..., j], what)
         return 0.5 * c
-    if noise_type == "diagonal" and not elementwise:
+    if noise_type == "diagonal":
         return 0.5 * (g * jacobian_diagonal(noise, x, what))
     if noise_type == "additive":
         return torch.zeros_like(x)

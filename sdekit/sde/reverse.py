@@ -21,7 +21,7 @@ from sdekit_kernels.checks import check_choice, check_positive
 from torch import Tensor
 
 from sdekit.sde.base import SDE, check_output
-from sdekit.sde.derivatives import along, jacobian_diagonal
+from sdekit.sde.derivatives import along, jacobian_diagonal, value_and_slope
 from sdekit.sde.parameters import event_sum
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -155,9 +155,11 @@ def _noise_divergence(sde: Any, noise: str, how: NoiseDivergence, t: Tensor, x: 
         g: Tensor = sde.diffusion(t, x)
         return g.expand_as(x)
 
-    g, what = g_of(x), f"{type(sde).__name__}.diffusion"
+    what = f"{type(sde).__name__}.diffusion"
     if how == "elementwise":
-        return 2.0 * g * along(g_of, x, torch.ones_like(x), what)
+        g, slope = value_and_slope(g_of, x, what)
+        return 2.0 * g * slope
+    g = g_of(x)
     diagonal = jacobian_diagonal(g_of, x, what)
     if noise == "diagonal":
         return 2.0 * g * diagonal

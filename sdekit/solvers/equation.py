@@ -10,7 +10,7 @@ import torch
 from sdekit_kernels.checks import check_choice
 from torch import Tensor
 
-from sdekit.sde.derivatives import along, elementwise
+from sdekit.sde.derivatives import along, value_and_slope
 
 __all__ = ["Equation"]
 
@@ -137,11 +137,11 @@ class Equation:
 
     def drift_and_slope(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """(f_i, df_i / dx_i) of a drift that mixes no components; TypeError without a gradient."""
-        return elementwise(partial(self.drift, t), x, f"{self.name}.drift")
+        return value_and_slope(partial(self.drift, t), x, f"{self.name}.drift")
 
     def diffusion_and_slope(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """(g_i, dg_i / dx_i) of diagonal noise that mixes no components; likewise."""
-        return elementwise(partial(self.diffusion, t), x, f"{self.name}.diffusion")
+        return value_and_slope(partial(self.diffusion, t), x, f"{self.name}.diffusion")
 
     def diffusion_along(self, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
         """(dG / dx) v, the derivative in direction v; TypeError where there is none forwards."""
