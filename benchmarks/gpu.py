@@ -2,8 +2,9 @@
 
     make gpu OUT=folder            or  PYTHONPATH=.:kernels python3 benchmarks/gpu.py --out folder
 
-Needs Python 3.11, torch and triton with a CUDA (or ROCm) device, and pytest for the first section;
-no network. Writes ``folder/DEVICE.json`` and ``folder/DEVICE.md`` after every row. Exit code 0: all
+Needs Python 3.11, torch and triton with a CUDA (or ROCm) device, and no network. With pytest it
+runs the tests marked gpu; with Numba it compares bits with the CPU's kernels, else with plain
+torch. Writes ``folder/DEVICE.json`` and ``folder/DEVICE.md`` after every row. Exit code 0: all
 answers right; 1: some were not, or a section did not end; 2: there is no device.
 
 ``--dry-run`` goes through every section on the CPU with tiny tensors: its times mean nothing.

@@ -19,7 +19,13 @@ from benchmarks.updates import UPDATES, first
 
 TESTS = "tests marked gpu"
 BITS = "CPU against GPU"
-TESTS_TEXT = "`pytest -m gpu tests` in a process of its own."
+TEST_FILES = (
+    "tests/kernels/test_normal_gpu.py",
+    "tests/kernels/test_steps_gpu.py",
+    "tests/sample/test_loop.py",
+)
+"""Those with tests marked gpu, which import nothing that only the tests of a CPU need."""
+TESTS_TEXT = "`pytest -m gpu` in a process of its own."
 BITS_TEXT = (
     "The same call on the CPU and on the device. float32, bfloat16 and float16 must agree bit for "
     "bit, but for the snr corrector, whose norms are summed in another order; float64 within a few "
@@ -32,7 +38,7 @@ def run_tests(context: Context, record: Record, limit: float) -> None:
     """Counts of the tests marked gpu; a run that outlasts ``limit`` seconds is stopped."""
     report = record.json_path.with_name("gpu-tests.xml").resolve()
     report.unlink(missing_ok=True)
-    what = ["tests/kernels/test_geometry.py"] if context.dry_run else ["-m", "gpu", "tests"]
+    what = ["tests/kernels/test_geometry.py"] if context.dry_run else ["-m", "gpu", *TEST_FILES]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what]
     root = Path(__file__).resolve().parents[2]
     paths = [str(root), str(root / "kernels"), os.environ.get("PYTHONPATH", "")]

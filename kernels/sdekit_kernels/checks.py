@@ -26,13 +26,14 @@ __all__ = [
 def check_choice(what: str, given: Any, known: Iterable[str]) -> str:
     """Return ``given`` if it is one of ``known``.
 
-    Raises ValueError that lists the known names and suggests the nearest one.
+    Raises ValueError that lists the known names and suggests those that begin so, or the nearest.
     """
     names = list(known)
     if isinstance(given, str) and given in names:
         return given
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = [name for name in names if given and name.startswith(str(given))]
+    near = near or difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ValueError(f"unknown {what} {given!r}: known are {', '.join(map(repr, names))}.{hint}")
 
 

@@ -109,7 +109,8 @@ def images_of(found: Scores, out: Path | None) -> tuple[list[Row], str]:
     columns = [
         (found.what, result.status, lambda j: f"{j}"),
         ("nats", result.log_prob, lambda v: f"{v:.2f}"),
-        ("± probes", result.std_error, lambda v: f"{v:.2g}"),
+        # One probe knows no standard error.
+        ("± probes", result.std_error, lambda v: "-" if math.isnan(v) else f"{v:.2g}"),
     ]
     if result.transform is not None:
         columns.append(("bits/dim", result.bits_per_dim, lambda v: f"{v:.4f}"))

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor
 
 from sdekit.noise import keys
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand, time_pair
+from sdekit.sde.base import (
+    SDE,
+    Marginal,
+    Time,
+    as_time,
+    check_batched,
+    check_forward,
+    expand,
+    time_pair,
+)
 from sdekit.sde.parameters import (
     Parameter,
     at,
@@ -115,11 +124,13 @@ class AffineSDE(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean and std of x_t given x_0, both of x0's shape (B, D...)."""
+        check_forward(0.0, t)
         t = as_time(t, check_batched(x0))
         return self.transition(torch.zeros_like(t), t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x, for s <= t, both of x's shape (B, D...)."""
+        check_forward(s, t)
         s, t = time_pair(s, t, check_batched(x))
         ratio = expand(self.log_mean_ratio(s, t).exp(), x)
         std = expand(self.transition_variance(s, t).sqrt(), x)

@@ -144,6 +144,20 @@ def time_pair(s: Time, t: Time, like: Tensor | None = None) -> tuple[Tensor, Ten
     return s, as_time(t, s)
 
 
+def check_forward(s: Any, t: Any) -> None:
+    """Refuse a law from a later time to an earlier one, or at no time: ValueError.
+
+    Looked at where both are numbers; a tensor's values would have to come from its device.
+    """
+    if not (isinstance(s, numbers.Real) and isinstance(t, numbers.Real)):
+        return
+    if not (math.isfinite(s) and math.isfinite(t) and s <= t):
+        raise ValueError(
+            f"a law goes from a time to a later one, both finite, got from {s} to {t}: write times "
+            "0 <= s <= t"
+        )
+
+
 def expand(coef: Tensor, x: Tensor) -> Tensor:
     """A coefficient in the shape and dtype in which it multiplies x.
 

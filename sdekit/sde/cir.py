@@ -8,7 +8,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand, time_pair
+from sdekit.sde.base import (
+    SDE,
+    Marginal,
+    Time,
+    as_time,
+    check_batched,
+    check_forward,
+    expand,
+    time_pair,
+)
 from sdekit.sde.bessel import log_bessel
 from sdekit.sde.parameters import (
     Parameter,
@@ -93,11 +102,13 @@ class CIR(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean and std of x_t given x_0, both of x0's shape; the law is not normal."""
+        check_forward(0.0, t)
         t = as_time(t, check_batched(x0))
         return self.transition(torch.zeros_like(t), t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x >= 0, for s <= t, both of x's shape."""
+        check_forward(s, t)
         self.check_event(x)
         s, t = time_pair(s, t, x)
         tau = expand(t - s, x)

@@ -8,7 +8,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, expand, time_pair
+from sdekit.sde.base import (
+    SDE,
+    Marginal,
+    Time,
+    as_time,
+    check_batched,
+    check_forward,
+    expand,
+    time_pair,
+)
 from sdekit.sde.parameters import parameter
 
 
@@ -78,11 +87,13 @@ class MatrixOU(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean (B, D), std (B, D) and covariance (B, D, D) of x_t given x_0."""
+        check_forward(0.0, t)
         t = as_time(t, check_batched(x0))
         return self.transition(torch.zeros_like(t), t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean (B, D), std (B, D) and covariance (B, D, D) of x_t given x_s = x, for s <= t."""
+        check_forward(s, t)
         self._check(x)
         s, t = time_pair(s, t, x)
         tau = t - s

@@ -33,7 +33,8 @@ class ReverseSDE(SDE):
     r"""The time reversal of ``sde``, dx = [f - (1 + eta^2)/2 (div(G G^T) + G G^T s)] dt + eta G dW.
 
     sde: any object with ``drift`` and ``diffusion``, of additive, diagonal or scalar noise. score:
-    any callable (t, x) -> x's shape. eta: 1 the reverse-time SDE, 0 the probability flow.
+    any callable (t, x) -> x's shape. eta: 1 the reverse-time SDE, 0 the probability flow;
+    above 1 the law is the same as well, with more noise than either.
     Where the noise is additive, G G^T s = g^2 s and the divergence is zero. Where it depends on x:
 
     - diagonal: G G^T s = g^2 s, div(G G^T)_i = d(g_i^2)/dx_i;

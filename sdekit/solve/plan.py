@@ -56,6 +56,16 @@ class Plan(NamedTuple):
         )
 
 
+def _check_alone(t0: Any, t1: Any, steps: Any) -> None:
+    """Refuse times= beside another grid; what was left out has these values."""
+    for name, given, left_out in (("t0", t0, 0.0), ("t1", t1, 1.0), ("steps", steps, 100)):
+        if isinstance(given, Tensor) or given != left_out:
+            raise ValueError(
+                f"times= is the whole grid, but {name}={given} was given beside it: write "
+                "times=... alone, or t0=, t1= and steps="
+            )
+
+
 def make_plan(
     sde: Any,
     x0: Tensor,
@@ -82,6 +92,8 @@ def make_plan(
     resolve_backend(backend, x0.device)
     refine = check_int_range("refine", refine, 1, 1 << 16)
     check_functionals(functionals, stop)
+    if times is not None:
+        _check_alone(t0, t1, steps)
     own: OwnTimes | None = None
     if times is None and has_own_times(t0, t1, steps):
         if save_at is not None:

@@ -57,7 +57,7 @@ def solve(
         x0: initial states, shape (B, D...), floating point.
         t0, t1, steps: ``steps`` equal steps from t0 to t1, in the equation's own units. t1 < t0
             only for time reversals and ODEs. Each may be a tensor with one entry a sample.
-        times: a grid of N + 1 strictly monotonic times in place of t0, t1, steps.
+        times: a grid of N + 1 strictly monotonic times in place of t0, t1, steps, not beside them.
         method: a name in ``sdekit.solvers.SOLVERS``, or "auto": one that is made for the equation,
             or the one of the highest order for its noise and interpretation;
             ``Solution.stats.reason`` says which and why.

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.device.correctness import TEST_FILES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -67,6 +69,39 @@ def test_the_table_has_a_line_for_each_row(dry: tuple[dict[str, Any], str]) -> N
     # Each table adds a header and a rule to its rows.
     tables = sum(line.startswith("| ---") for line in text.splitlines())
     assert sum(line.startswith("|") for line in text.splitlines()) == rows + 2 * tables
+
+
+HIDDEN = """
+import sys
+class Hidden:
+    def find_spec(self, name, *rest):
+        if name.partition(".")[0] in {
+            "numba", "llvmlite", "hypothesis", "scipy", "typer", "safetensors", "torchdiffeq",
+            "torchsde", "diffusers", "matplotlib", "tqdm", "sklearn", "xdist", "pytest_benchmark",
+        }:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+def test_a_gpu_machine_needs_no_more_than_torch_triton_and_pytest(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDDEN)
+    paths = [str(tmp_path), str(ROOT), str(ROOT / "kernels")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "-m", "gpu", *TEST_FILES],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    # Those of the noise are held to Numba's, and skipped without it.
+    found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    assert found == set(TEST_FILES[1:])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")

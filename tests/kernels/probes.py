@@ -33,7 +33,6 @@ __all__ = [
     "numba_words",
     "torch_pairs",
     "torch_words",
-    "triton_fma",
     "triton_pairs",
     "triton_words",
 ]
@@ -157,12 +156,3 @@ def triton_pairs(
         enable_fp_fusion=False,
     )
     return z.cpu()
-
-
-def triton_fma(a: float, b: float, c: float, device: torch.device) -> float:
-    """Triton's float32 fused multiply-add of three numbers."""
-    from tests.kernels.probes_triton import fma_kernel
-
-    out = torch.empty(1, device=device)
-    fma_kernel[(1,)](torch.tensor([a, b, c], device=device), out)
-    return out.item()

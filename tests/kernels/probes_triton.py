@@ -31,8 +31,3 @@ def pairs_kernel(words0, words1, z, n, F64: tl.constexpr, BLOCK: tl.constexpr):
     x, y = normal_pair(w0, w1, F64)
     tl.store(z + i, x, mask=inside)
     tl.store(z + n + i, y, mask=inside)
-
-
-@triton.jit
-def fma_kernel(abc, out):
-    tl.store(out, tl.fma(tl.load(abc), tl.load(abc + 1), tl.load(abc + 2)))

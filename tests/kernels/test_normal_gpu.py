@@ -7,6 +7,8 @@ import torch
 from sdekit_kernels import normal
 
 from tests.kernels.bits import same_bits
+
+pytest.importorskip("numba", reason="what the GPU is held to is Numba on the CPU")
 from tests.kernels.probes import (
     extreme_words,
     numba_pairs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+import sdekit as sk
 from sdekit.sde import OU, VE, VP, Brownian, CosineBeta, LinearBeta, SubVP
 
 DOUBLE = torch.float64
@@ -231,6 +233,11 @@ BAD = [
     (lambda: VP().marginal(torch.tensor(1), torch.ones(2, 4)), TypeError, "floating-point"),
     (lambda: VP().marginal("now", torch.ones(2, 4)), TypeError, "time must be a number"),
     (lambda: VP().marginal(0.5, [1.0]), TypeError, "torch.Tensor"),
+    (lambda: VP().marginal(-1.0, torch.ones(2, 4)), ValueError, "from 0.0 to -1.0"),
+    (lambda: OU().marginal(math.inf, torch.ones(2, 4)), ValueError, "both finite"),
+    (lambda: VE().transition(0.9, 0.2, torch.ones(2, 4)), ValueError, "from 0.9 to 0.2"),
+    (lambda: sk.GBM(0.1, 0.2).transition(1, 0, torch.ones(2, 1)), ValueError, "from 1 to 0"),
+    (lambda: sk.CIR(1.5, 0.6, 0.8).marginal(-1, torch.ones(2, 1)), ValueError, "0 <= s <= t"),
     (lambda: VP().marginal(0.5, torch.ones(2, 4, dtype=torch.long)), TypeError, "floating-point"),
     (lambda: VP().marginal(0.5, torch.tensor(1.0)), ValueError, "0-d"),
     (lambda: OU([1.0, 2.0]).drift(torch.ones(3), torch.ones(1, 2)), ValueError, "first axis"),

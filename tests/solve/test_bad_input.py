@@ -43,6 +43,8 @@ CASES = {
     "turning grid": (dict(times=[0.0, 0.5, 0.3]), ValueError, "increasing"),
     "reversed grid": (dict(times=[1.0, 0.5, 0.3]), ValueError, "backwards"),
     "one time": (dict(times=[1.0]), ValueError, "at least two"),
+    "two grids": (dict(times=[0.0, 1.0], t1=5.0), ValueError, "t1=5.0 was given beside it"),
+    "torchsde's name": (dict(method="euler"), ValueError, "'euler_maruyama' or 'euler_heun'"),
     "unknown method": (dict(method="euler_maruyana"), ValueError, "Did you mean 'euler_maruyama'"),
     "unknown backend": (dict(backend="tritn"), ValueError, "Did you mean 'triton'"),
     "seed": (dict(seed=1.5), TypeError, "seed"),
