@@ -22,8 +22,8 @@ from sdekit.sde.base import (
     Time,
     as_time,
     check_batched,
-    check_forward,
     expand,
+    law_times,
     time_pair,
 )
 from sdekit.sde.parameters import (
@@ -124,14 +124,12 @@ class AffineSDE(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean and std of x_t given x_0, both of x0's shape (B, D...)."""
-        check_forward(0.0, t)
-        t = as_time(t, check_batched(x0))
-        return self.transition(torch.zeros_like(t), t, x0)
+        start, t = law_times(0.0, t, check_batched(x0))
+        return self.transition(start, t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x, for s <= t, both of x's shape (B, D...)."""
-        check_forward(s, t)
-        s, t = time_pair(s, t, check_batched(x))
+        s, t = law_times(s, t, check_batched(x))
         ratio = expand(self.log_mean_ratio(s, t).exp(), x)
         std = expand(self.transition_variance(s, t).sqrt(), x)
         return Marginal(self.uncentered(ratio * self.centered(x)), std.expand_as(x))
@@ -141,7 +139,7 @@ class AffineSDE(SDE):
 
         dW = W_t - W_s, of x's shape. It is off the path with that dW by O((t - s)^{3/2}).
         """
-        s, t = time_pair(s, t, check_batched(x))
+        s, t = law_times(s, t, check_batched(x))
         law = self.transition(s, t, x)
         return law.mean + law.std * (dW / expand((t - s).sqrt(), x))
 

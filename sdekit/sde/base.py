@@ -144,18 +144,19 @@ def time_pair(s: Time, t: Time, like: Tensor | None = None) -> tuple[Tensor, Ten
     return s, as_time(t, s)
 
 
-def check_forward(s: Any, t: Any) -> None:
-    """Refuse a law from a later time to an earlier one, or at no time: ValueError.
+def law_times(s: Time, t: Time, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The times of a law of x_t given x_s, as ``time_pair`` has them.
 
-    Looked at where both are numbers; a tensor's values would have to come from its device.
+    Raises as that, and ValueError for numbers that go back or are not finite; values of a tensor
+    would have to come from its device.
     """
-    if not (isinstance(s, numbers.Real) and isinstance(t, numbers.Real)):
-        return
-    if not (math.isfinite(s) and math.isfinite(t) and s <= t):
+    pair = time_pair(s, t, like)
+    if not (isinstance(s, Tensor) or isinstance(t, Tensor)) and not 0.0 <= t - s < math.inf:
         raise ValueError(
             f"a law goes from a time to a later one, both finite, got from {s} to {t}: write times "
             "0 <= s <= t"
         )
+    return pair
 
 
 def expand(coef: Tensor, x: Tensor) -> Tensor:

@@ -8,16 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import (
-    SDE,
-    Marginal,
-    Time,
-    as_time,
-    check_batched,
-    check_forward,
-    expand,
-    time_pair,
-)
+from sdekit.sde.base import SDE, Marginal, Time, check_batched, expand, law_times
 from sdekit.sde.bessel import log_bessel
 from sdekit.sde.parameters import (
     Parameter,
@@ -102,15 +93,13 @@ class CIR(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean and std of x_t given x_0, both of x0's shape; the law is not normal."""
-        check_forward(0.0, t)
-        t = as_time(t, check_batched(x0))
-        return self.transition(torch.zeros_like(t), t, x0)
+        start, t = law_times(0.0, t, check_batched(x0))
+        return self.transition(start, t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x >= 0, for s <= t, both of x's shape."""
-        check_forward(s, t)
         self.check_event(x)
-        s, t = time_pair(s, t, x)
+        s, t = law_times(s, t, x)
         tau = expand(t - s, x)
         mean, var = cir_moments(at(self.kappa, x), at(self.theta, x), at(self.xi, x), x, tau)
         return Marginal(mean, var.clamp(min=0.0).sqrt())
@@ -123,7 +112,7 @@ class CIR(SDE):
         Raises ValueError for theta kappa = 0: then part of the law sits at zero, without a density.
         """
         self.check_event(x)
-        s, t = time_pair(s, t, x)
+        s, t = law_times(s, t, x)
         tau = expand((t - s).double(), x.double())
         kappa, theta, xi = (at(p, tau) for p in (self.kappa, self.theta, self.xi))
         pull = torch.as_tensor(kappa * theta, dtype=torch.float64)

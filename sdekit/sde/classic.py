@@ -7,16 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import (
-    SDE,
-    Marginal,
-    Time,
-    as_time,
-    check_batched,
-    check_forward,
-    expand,
-    time_pair,
-)
+from sdekit.sde.base import SDE, Marginal, Time, check_batched, expand, law_times
 from sdekit.sde.parameters import (
     Parameter,
     at,
@@ -66,13 +57,11 @@ class GBM(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean and std of x_t given x_0, both of x0's shape; the law is log-normal, not normal."""
-        check_forward(0.0, t)
-        t = as_time(t, check_batched(x0))
-        return self.transition(torch.zeros_like(t), t, x0)
+        start, t = law_times(0.0, t, check_batched(x0))
+        return self.transition(start, t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean and std of x_t given x_s = x, for s <= t, both of x's shape."""
-        check_forward(s, t)
         self._check(x)
         tau = self._elapsed(s, t, x)
         mean = x * torch.exp(at(self.mu, x) * tau)
@@ -102,7 +91,7 @@ class GBM(SDE):
 
     def _elapsed(self, s: Time, t: Time, x: Tensor) -> Tensor:
         """``t`` - s, to multiply x."""
-        s, t = time_pair(s, t, x)
+        s, t = law_times(s, t, x)
         return expand(t - s, x)
 
     def _check(self, x: Tensor) -> None:

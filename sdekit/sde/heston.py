@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, check_forward, time_pair
+from sdekit.sde.base import SDE, Marginal, Time, as_time, check_batched, law_times
 from sdekit.sde.cir import cir_moments, square_root
 from sdekit.sde.fourier import half_line_fourier
 from sdekit.sde.parameters import Parameter, at, parameter, phi1
@@ -77,9 +77,8 @@ class Heston(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean (B, 2), std (B, 2) and covariance (B, 2, 2) of x_t given x_0."""
-        check_forward(0.0, t)
-        t = as_time(t, check_batched(x0))
-        return self.transition(torch.zeros_like(t), t, x0)
+        start, t = law_times(0.0, t, check_batched(x0))
+        return self.transition(start, t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         r"""Mean (B, 2), std (B, 2) and covariance (B, 2, 2) of x_t given x_s = x, for s <= t.
@@ -88,9 +87,8 @@ class Heston(SDE):
         sqrt(v), so that Var log S = \int E v_u (1 - rho xi b + xi^2 b^2 / 4) du and
         Cov(log S, v) = \int E v_u xi e^{-kappa (t - u)} (rho - xi b / 2) du with b = b(t - u).
         """
-        check_forward(s, t)
         self._check(x)
-        s, t = time_pair(s, t, x)
+        s, t = law_times(s, t, x)
         tau, v = (t - s).double(), x[:, 1].double()
         rate, kappa, theta, xi, rho = self._doubles(tau)
         mean_v, var_v = cir_moments(kappa, theta, xi, v, tau)

@@ -8,16 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from sdekit.sde.base import (
-    SDE,
-    Marginal,
-    Time,
-    as_time,
-    check_batched,
-    check_forward,
-    expand,
-    time_pair,
-)
+from sdekit.sde.base import SDE, Marginal, Time, check_batched, expand, law_times, time_pair
 from sdekit.sde.parameters import parameter
 
 
@@ -87,15 +78,13 @@ class MatrixOU(SDE):
 
     def marginal(self, t: Time, x0: Tensor) -> Marginal:
         """Mean (B, D), std (B, D) and covariance (B, D, D) of x_t given x_0."""
-        check_forward(0.0, t)
-        t = as_time(t, check_batched(x0))
-        return self.transition(torch.zeros_like(t), t, x0)
+        start, t = law_times(0.0, t, check_batched(x0))
+        return self.transition(start, t, x0)
 
     def transition(self, s: Time, t: Time, x: Tensor) -> Marginal:
         """Mean (B, D), std (B, D) and covariance (B, D, D) of x_t given x_s = x, for s <= t."""
-        check_forward(s, t)
         self._check(x)
-        s, t = time_pair(s, t, x)
+        s, t = law_times(s, t, x)
         tau = t - s
         expand(tau, x)  # one entry a sample, or one for all
         phi, cov = self._propagate(tau.to(device=x.device, dtype=torch.float64))
@@ -113,7 +102,7 @@ class MatrixOU(SDE):
         Raises ValueError for M < D: M normals cannot make a law of D components.
         """
         self._check(x)
-        s, t = time_pair(s, t, x)
+        s, t = law_times(s, t, x)
         if dW.shape[-1] < x.shape[-1]:
             raise ValueError(
                 f"exact needs a normal for each of {x.shape[-1]} components, but this MatrixOU has "

@@ -57,9 +57,8 @@ def coefficient(kind: str, x: Tensor) -> Any:
     return torch.full(size, 0.3, dtype=torch.float64).to(x.device, torch.float32)
 
 
-def takes(step: Step, kind: str) -> bool:
-    """The corrector's sizes are one a sample, or one for all."""
-    return kind != "component" or step in (em, predictor)
+# The corrector's sizes are one a sample, or one for all.
+EACH = [(f, k) for f in STEPS for k in KINDS if k != "component" or f in (em, predictor)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -79,13 +78,10 @@ def test_a_step_is_that_of_plain_torch(
     assert torch.equal(step(x, s, 0.3, backend="triton", out=x), found) and torch.equal(x, found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("step", STEPS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("step", "kind"), EACH)
 def test_gradients_are_those_of_plain_torch(
     step: Step, kind: str, triton_device: torch.device
 ) -> None:
-    if not takes(step, kind):
-        return
     grads = []
     for device, backend in ((triton_device, "triton"), (torch.device("cpu"), "torch")):
         x, s = (v.requires_grad_() for v in states((9, 12), torch.float32, device))
@@ -97,13 +93,10 @@ def test_gradients_are_those_of_plain_torch(
         torch.testing.assert_close(found.cpu(), wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("step", STEPS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(("step", "kind"), EACH)
 def test_a_step_never_waits_for_the_device(
     step: Step, kind: str, triton_device: torch.device
 ) -> None:
-    if not takes(step, kind):
-        return
     x, s = states((64, 48), torch.float32, triton_device)
     c = coefficient(kind, x)
     step(x, s, c, backend="triton")  # compiles the kernel
