@@ -24,11 +24,14 @@ _NOT_KEPT = ("self", "__class__", "seed", "dtype", "device")
 
 @final
 class DriftMLP(nn.Module):
-    r"""F(y, f) + W y + a(f) y + c(f),  y = x / scale,  f = (t / T, \sin and \cos of 2^k \pi t / T).
+    r"""F(\bar y, f) + W y + a(f) y + c(f),  y = x / scale,  f = (t / T, \sin, \cos 2^k \pi t / T).
 
     F: layers of SiLU; W a matrix; a and c, affine in f, have one number a component. Between
     Gaussians drifts are affine in x, far from the data nearly so, and a mean or a variance that F
     has a little wrong in each direction is much in many. affine=False leaves F alone.
+    \bar y: y, each component within ``low`` and ``high``, the range of all that the last regression
+    has shown it (``see``); without limits before. Layers of SiLU go on as straight lines where
+    nothing was fitted, and a path that comes there would leave along them.
     noisy: this is of a bridge's drifts times the root of the time that is left, \sqrt{1 - t / T}
     forward and \sqrt{t / T} backward: toward their ends drifts grow as its inverse, and what they
     are fitted to has noise that does (see ``NetworkDrift``). Not for a flow's velocity.
@@ -67,6 +70,8 @@ class DriftMLP(nn.Module):
         like: dict[str, Any] = {"dtype": dtype, "device": device}
         spectrum = math.pi * 2.0 ** torch.arange(features, **like)
         self.register_buffer("frequencies", spectrum, persistent=False)
+        for name, limit in (("low", -math.inf), ("high", math.inf)):
+            self.register_buffer(name, torch.full(self.event_shape, limit, **like))
         d, times = math.prod(self.event_shape), 2 * features + 1
         sizes = [d + times, *[width] * depth, d * self.drifts]
         self.layers = nn.ModuleList(_linear(n, m, like) for n, m in itertools.pairwise(sizes))
@@ -84,6 +89,21 @@ class DriftMLP(nn.Module):
             return torch.ones_like(t)
         way = t / self.T
         return (1.0 - way if direction == "forward" else way).clamp(min=_LEAST).sqrt()
+
+    @torch.no_grad()
+    def see(self, x: Tensor) -> None:
+        """Widen the range to hold x (B, D...): a regression shows each batch before it fits it."""
+        least, most = (x / self.scale).aminmax(dim=0)
+        low, high = self.get_buffer("low"), self.get_buffer("high")
+        # Infinite: nothing was seen, and the range is that of x alone.
+        low.copy_(torch.where(low.isinf(), least, torch.minimum(low, least)))
+        high.copy_(torch.where(high.isinf(), most, torch.maximum(high, most)))
+
+    @torch.no_grad()
+    def forget_range(self) -> None:
+        """No limits, as before the first ``see``: a regression begins."""
+        self.get_buffer("low").fill_(-math.inf)
+        self.get_buffer("high").fill_(math.inf)
 
     @torch.no_grad()
     def _initialize(self, seed: int) -> None:
@@ -110,7 +130,8 @@ class DriftMLP(nn.Module):
         way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1)
         phase = way * self.get_buffer("frequencies")
         y, f = x.flatten(1) / self.scale, torch.cat([way, phase.sin(), phase.cos()], 1)
-        h = torch.cat([y, f.expand(len(x), -1)], 1)
+        low, high = self.get_buffer("low").flatten(), self.get_buffer("high").flatten()
+        h = torch.cat([y.clamp(low, high), f.expand(len(x), -1)], 1)
         layers: list[Any] = list(self.layers)
         *hidden, last = layers
         for layer in hidden:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, final
+from typing import Final, Protocol, final, runtime_checkable
 
 import torch
 from sdekit_kernels.checks import check_choice, check_int_range, check_positive
@@ -30,6 +30,17 @@ class Keep(Protocol):
 
     def after(self, learner: Learner, budget: Budget) -> None:
         """After each step."""
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """A network that wants to know the range of what it is fitted to."""
+
+    def see(self, x: Tensor) -> None:
+        """A batch (B, D...) that it will be fitted to."""
+
+    def forget_range(self) -> None:
+        """A regression begins."""
 
 
 @final
@@ -79,6 +90,7 @@ class Adam:
     0 on a cosine, anew in each half-step. ema, clip, precision, compiled: as for
     ``sdekit.train.train``; a half-step ends with the averaged weights in its network.
     batch: examples; by antithetic pairs they come from half as many paths, or pairs of ends.
+    A network that is ``Watching``, as ``DriftMLP``, is shown each batch before it is fitted to it.
     first_steps: of the half-steps in which a network begins from nothing, in the place of
     ``steps``: 1 and 2, or 1 where one network has both drifts, or all with fresh=True.
     Raises TypeError or ValueError for numbers out of their range.
@@ -144,12 +156,17 @@ class Adam:
             )
             score = learner.score(self.compiled)
             budget.start()
+            watching = net if isinstance(net, Watching) else None
+            if watching is not None:
+                watching.forget_range()
             if keep is not None:
                 keep.begin(learner, budget)
             told = len(learner.losses)
             net.train()
             while budget.way < 1.0:
                 examples = problem.batch(budget.done, batch, ranks.rows)
+                if watching is not None:
+                    watching.see(ranks.ends_of(examples.x[ranks.rows]))
                 rate = self.lr * learning_rate_factor(budget.way, self.warmup)
                 learner.step(_squares(score, examples, drift), rate)
                 budget.done += 1

@@ -118,6 +118,15 @@ class Ranks:
         dist.all_reduce(own, op=dist.ReduceOp.MIN)
         return int(own)
 
+    def ends_of(self, x: Tensor) -> Tensor:
+        """Rows (n, D...) whose least and largest are those of all processes' rows; alone, x."""
+        if self.world == 1:
+            return x
+        least, most = x.aminmax(dim=0)
+        own = torch.stack([-least, most])
+        dist.all_reduce(own, op=dist.ReduceOp.MAX)
+        return torch.stack([-own[0], own[1]])
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:

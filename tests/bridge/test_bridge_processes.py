@@ -43,6 +43,9 @@ def test_two_processes_fit_as_one(found: dict[str, Any], algorithm: str) -> None
     assert first["samples"] == pytest.approx(one["samples"], abs=1e-6)
     for got, want in zip(first["losses"], one["losses"], strict=True):
         assert got == pytest.approx(want, abs=1e-9)
+    # Each process sees its own rows of a batch; the range is that of all.
+    for got, want in zip(first["ranges"], one["ranges"], strict=True):
+        assert got == pytest.approx(want, abs=1e-9)
 
 
 def test_what_crashed_in_two_goes_on_in_two(found: dict[str, Any]) -> None:

@@ -62,6 +62,98 @@ def test_its_config_makes_it_again(affine: bool) -> None:
     assert torch.equal(again(torch.tensor(0.3), x), net(torch.tensor(0.3), x))
 
 
+def filled(**more: Any) -> DriftMLP:
+    """A network none of whose paths is zero."""
+    net = DriftMLP((2,), width=8, depth=2, T=2.0, scale=3.0, **more)
+    with torch.no_grad():
+        for i, p in enumerate(net.parameters()):
+            p.copy_(0.5 * sdekit_kernels.normal((1, p.numel()), seed=i).view_as(p))
+    return net
+
+
+def limits(net: DriftMLP) -> list[list[float]]:
+    """The range in units of x."""
+    return [(net.scale * net.get_buffer(name)).tolist() for name in ("low", "high")]
+
+
+def test_it_sees_all_until_a_regression_shows_it_something() -> None:
+    net = filled(affine=False)
+    x, t = 50.0 * sdekit_kernels.normal((8, 2), seed=1), torch.tensor(0.5)
+    far = net(t, x)
+    assert not torch.allclose(far, net(t, 2.0 * x))
+    net.see(torch.tensor([[-3.0, 1.5], [6.0, 0.0]]))
+    assert limits(net) == [[-3.0, 0.0], [6.0, 1.5]]
+    net.see(torch.tensor([[0.0, 9.0]]))
+    assert limits(net) == [[-3.0, 0.0], [6.0, 9.0]]
+    net.forget_range()
+    assert torch.equal(net(t, x), far)
+    # Of one row: both limits are there.
+    net.see(torch.tensor([[1.5, -3.0]]))
+    assert limits(net) == [[1.5, -3.0]] * 2
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_beyond_what_it_has_seen_only_the_affine_path_goes_on(affine: bool) -> None:
+    free, net, t = filled(affine=affine), filled(affine=affine), torch.tensor(0.5)
+    seen = 2.0 * sdekit_kernels.normal((64, 2), seed=1)
+    net.see(seen)
+    # Within, to the bit: a regression fits the network without limits.
+    assert torch.equal(net(t, seen), free(t, seen))
+    least, most = seen.aminmax(dim=0)
+    way = torch.tensor([[1.0, 0.0], [-0.4, 1.0]])
+    border = torch.where(way > 0, most, torch.where(way < 0, least, 0.0))
+    steps = [net(t, border + k * way) - net(t, border) for k in (1.0, 10.0, 1_000.0)]
+    for k, step in zip((10.0, 1_000.0), steps[1:], strict=True):
+        expected = k * steps[0] if affine else torch.zeros(2, 2)
+        assert torch.allclose(step, expected, rtol=1e-4, atol=1e-5)
+    assert bool(steps[0].any()) is affine
+    # Without limits the layers go on, too.
+    beyond = free(t, border + 1_000.0 * way) - free(t, border)
+    assert not torch.allclose(beyond, steps[2], rtol=0.1)
+
+
+def test_its_range_travels_with_its_weights_and_its_type() -> None:
+    net, again = filled(), filled()
+    net.see(sdekit_kernels.normal((16, 2), seed=3))
+    assert {"low", "high"} <= net.state_dict().keys()
+    again.load_state_dict(net.state_dict())
+    assert limits(again) == limits(net)
+    assert limits(again.double()) == limits(net.double())
+
+
+def test_a_regression_shows_the_network_what_it_fits_and_nothing_of_those_before() -> None:
+    x = sdekit_kernels.normal((64, 2), seed=1)
+    bridge = DSBM(x, x + 4.0, steps=4, measure=0, half_steps=2, regression=Adam(steps=5, batch=8))
+    shown: list[list[torch.Tensor]] = []
+    problem = bridge.problem
+
+    def watched(half_step: int) -> Any:
+        made = problem(half_step)
+        batch, seen = made.batch, list[torch.Tensor]()
+        shown.append(seen)
+
+        def kept(*args: Any, **options: Any) -> Any:
+            examples = batch(*args, **options)
+            seen.append(examples.x.clone())
+            return examples
+
+        made.batch = kept
+        return made
+
+    bridge.problem = watched  # type: ignore[method-assign]
+    for states in bridge.iterate():
+        net = bridge.networks.known[states.direction]
+        assert isinstance(net, DriftMLP)
+        least, most = torch.cat(shown[-1]).aminmax(dim=0)
+        assert limits(net) == [least.tolist(), most.tolist()]
+        # The next regression of this network begins anew.
+        net.see(torch.full((1, 2), 1e3))
+    bridge.half_steps = 4
+    for states in bridge.iterate():
+        (low, high) = limits(bridge.networks.known[states.direction])  # type: ignore[arg-type]
+        assert max(high) < 100.0 and min(low) > -100.0
+
+
 def test_noisy_drifts_are_given_in_units_of_the_root_of_the_time_left() -> None:
     net = DriftMLP((1,), width=4, depth=1, T=2.0, drifts=2, noisy=True)
     t = torch.tensor([0.0, 1.5, 2.0])

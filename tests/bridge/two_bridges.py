@@ -76,11 +76,16 @@ def cached() -> dict[str, Any]:
 
 
 def fitted(algorithm: str, **more: Any) -> dict[str, Any]:
-    """Of a fit: samples and losses."""
+    """Of a fit: samples, losses, and the ranges that its networks have seen."""
     bridge = small(algorithm, **more)
     states = bridge.fit()
     losses = [list(s.losses) for s in states]
-    return {"samples": samples(bridge).flatten().tolist(), "losses": losses}
+    buffers = [dict(net.named_buffers()) for net in bridge.networks.known.values()]
+    return {
+        "samples": samples(bridge).flatten().tolist(),
+        "losses": losses,
+        "ranges": [each[name].tolist() for each in buffers for name in ("low", "high")],
+    }
 
 
 def resumed(run: Path) -> dict[str, Any]:
