@@ -11,6 +11,8 @@ CPU_BLOCK = 1024
 """Elements a CPU block: scratch arrays of this length stay in a 32 KiB first-level cache."""
 GPU_BLOCK = 256
 """Philox calls a GPU program."""
+_LANES = 16
+"""Rows of a block by multiples of which loops over it leave nothing over for scalar code."""
 MAX_CALLS = 1 << 31
 """Calls in one GPU launch; larger arrays take several."""
 
@@ -35,7 +37,8 @@ def cpu_block(dim: int, elements: int = CPU_BLOCK) -> CpuBlock:
     padded = 4 * ((dim + 3) // 4) if dim >= 4 else max(dim, 1)
     if padded > elements:
         return CpuBlock(1, max(4, elements // 4 * 4))
-    return CpuBlock(max(1, elements // padded), max(dim, 1))
+    rows = max(1, elements // padded)
+    return CpuBlock(rows - rows % _LANES if rows > _LANES else rows, max(dim, 1))
 
 
 class GpuTiling(NamedTuple):

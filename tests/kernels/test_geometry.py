@@ -53,6 +53,12 @@ def test_cpu_blocks_are_whole_samples_or_whole_calls(dim, elements):
     assert block.rows * block.cols <= max(elements, 4)
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 17, 60])
+def test_blocks_of_many_samples_leave_nothing_to_scalar_loops(dim):
+    assert cpu_block(dim).rows % 16 == 0
+    assert cpu_block(dim).rows * dim > CPU_BLOCK // 2
+
+
 def test_default_cpu_block_divides_in_float32():
     """``block_words`` finds a call's row by a float32 product, exact below 2^22 calls a block."""
     for dim in (*range(1, 10), 784, 5001):

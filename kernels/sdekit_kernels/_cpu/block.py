@@ -101,6 +101,23 @@ def _store(target, bfloat, start, block, n):
     return native
 
 
+def widened(block: Any, source: Any, bfloat: bool, start: int, n: int) -> Any:
+    """source[start : start + n] where it lies, or in ``block`` where it must be widened first."""
+    raise NotImplementedError("runs inside Numba kernels only")
+
+
+@overload(widened, jit_options={"forceinline": True})
+def _widened(block, source, bfloat, start, n):
+    if source.dtype != block.dtype:
+
+        def moved(block, source, bfloat, start, n):
+            load(block, source, bfloat, start, n)
+            return block[:n]
+
+        return moved
+    return lambda block, source, bfloat, start, n: source[start : start + n]
+
+
 @inline
 def spread(
     block: Any, coef: Any, stride_b: int, stride_d: int, r0: int, rows: int, c0: int, cols: int

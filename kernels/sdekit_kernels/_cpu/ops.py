@@ -28,7 +28,6 @@ __all__ = [
     "half_to_float",
     "i32_to_f32",
     "i32_to_f64",
-    "mulhi_u32",
     "mullo_u32",
     "nearbyint",
     "not_u32",
@@ -57,17 +56,9 @@ def _u32_binary(name: str, build: Callable[[Any, Any, Any], Any]) -> Any:
     return intrinsic(op)
 
 
-def _mulhi(builder: Any, a: Any, b: Any) -> Any:
-    # Widened to 64 bits only between the two extensions: LLVM reads this as one multiply-high.
-    i64 = ir.IntType(64)
-    product = builder.mul(builder.zext(a, i64), builder.zext(b, i64))
-    return builder.trunc(builder.lshr(product, ir.Constant(i64, 32)), ir.IntType(32))
-
-
 add_u32 = _u32_binary("add_u32", lambda b, x, y: b.add(x, y))
 sub_u32 = _u32_binary("sub_u32", lambda b, x, y: b.sub(x, y))
 mullo_u32 = _u32_binary("mullo_u32", lambda b, x, y: b.mul(x, y))
-mulhi_u32 = _u32_binary("mulhi_u32", _mulhi)
 xor_u32 = _u32_binary("xor_u32", lambda b, x, y: b.xor(x, y))
 and_u32 = _u32_binary("and_u32", lambda b, x, y: b.and_(x, y))
 shl_u32 = _u32_binary("shl_u32", lambda b, x, y: b.shl(x, y))

@@ -26,6 +26,8 @@ from sdekit_kernels.philox._numba import (
     radius_squared_sum_f64,
 )
 
+_32 = np.uint64(32)
+
 
 def radius_squared(w: Any, like: Any) -> Any:
     """-2 ln u in the type of ``like``."""
@@ -75,32 +77,24 @@ def block_words(
 ) -> None:
     """Four words for each of ``rows * per_row`` counters (c0 + j, c1, sample low, sample high).
 
-    One flat loop, so that short rows vectorize as long ones do: row and place in the row come from
-    a multiplication in float32, exact as long as a block has fewer than 2^22 calls.
+    One flat loop, so that short rows vectorize as long ones do. Row and place in the row are laid
+    into the words' own room before it: they come from a multiplication in float32, exact as long as
+    a block has fewer than 2^22 calls, and Philox has 64-bit lanes.
     """
-    sample = first + np.uint64(r0)
-    base_low = np.uint32(sample & np.uint64(0xFFFFFFFF))
-    base_high = np.uint32(sample >> np.uint64(32))
+    sample, step = first + np.uint64(r0), np.uint64(c1)
+    key0, key1 = np.uint64(k0), np.uint64(k1)
     first_call, width = np.uint32(c0), np.uint32(per_row)
     inverse = np.float32(1.0) / np.float32(per_row)
-    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
-    if per_row == 1:  # one call a row: nothing to divide
-        for i in range(rows):
-            low = add_u32(base_low, np.uint32(i))
-            high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
-            a, b, c, d = philox(first_call, c1, low, high, k0, k1)
-            w0[i] = a
-            w1[i] = b
-            w2[i] = c
-            w3[i] = d
-        return
-    for i in range(rows * per_row):
+    count = rows * per_row
+    w0, w1, w2, w3 = words[0][:count], words[1][:count], words[2][:count], words[3][:count]
+    for i in range(count):
         k = np.uint32(i)
         row = f32_to_u32((u32_to_f32(k) + np.float32(0.5)) * inverse)
-        place = add_u32(first_call, sub_u32(k, mullo_u32(row, width)))
-        low = add_u32(base_low, row)
-        high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
-        a, b, c, d = philox(place, c1, low, high, k0, k1)
+        w0[i] = add_u32(first_call, sub_u32(k, mullo_u32(row, width)))
+        w1[i] = row
+    for i in range(count):
+        at = sample + np.uint64(w1[i])
+        a, b, c, d = philox(np.uint64(w0[i]), step, at, at >> _32, key0, key1)
         w0[i] = a
         w1[i] = b
         w2[i] = c
@@ -108,44 +102,61 @@ def block_words(
 
 
 @inline
-def block_word_pair(
+def _word_pair(
+    radius: Any, angle: Any, upper: bool, sample: Any, place: Any, c1: Any, k0: Any, k1: Any
+) -> None:
+    """Words 0 and 1, or 2 and 3 (``upper``), of (place, c1, sample + i low, sample + i high)."""
+    for i in range(len(radius)):
+        at = sample + np.uint64(i)
+        a, b, c, d = philox(place, c1, at, at >> _32, k0, k1)
+        radius[i] = c if upper else a
+        angle[i] = d if upper else b
+
+
+@inline
+def _interleave(out: Any, planes: Any, rows: int, cols: int) -> None:
+    """out[r cols + j] = planes[j rows + r], for two or three columns."""
+    first, second = planes[:rows], planes[rows : 2 * rows]
+    if cols == 2:
+        for r in range(rows):
+            out[2 * r] = first[r]
+            out[2 * r + 1] = second[r]
+    else:
+        third = planes[2 * rows : 3 * rows]
+        for r in range(rows):
+            out[3 * r] = first[r]
+            out[3 * r + 1] = second[r]
+            out[3 * r + 2] = third[r]
+
+
+@inline
+def block_word_pairs(
     words: Any,
     upper: bool,
     first: Any,
     r0: int,
     rows: int,
-    width: int,
+    cols: int,
     c1: Any,
     k0: Any,
     k1: Any,
 ) -> None:
-    """Words 0 and 1, or 2 and 3 (``upper``), of counters (j < width, c1, sample low, sample high).
+    """Words 0 and 1, or 2 and 3 (``upper``), of counters (j < cols, c1, sample low, sample high).
 
     What a step of D < 4 components needs: half the stores of ``block_words``, and LLVM drops the
-    products of the last round that lead to the other pair.
+    products of the last round that lead to the other pair. In words[0] and words[1], in the order
+    of the array; component by component before, where all but the sample is the same.
     """
-    sample = first + np.uint64(r0)
-    base_low = np.uint32(sample & np.uint64(0xFFFFFFFF))
-    base_high = np.uint32(sample >> np.uint64(32))
-    inverse = np.float32(1.0) / np.float32(width)
-    radius, angle = words[0], words[1]
-    if width == 1:
-        for i in range(rows):
-            low = add_u32(base_low, np.uint32(i))
-            high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
-            a, b, c, d = philox(np.uint32(0), c1, low, high, k0, k1)
-            radius[i] = c if upper else a
-            angle[i] = d if upper else b
-        return
-    for i in range(rows * width):
-        k = np.uint32(i)
-        row = f32_to_u32((u32_to_f32(k) + np.float32(0.5)) * inverse)
-        place = sub_u32(k, mullo_u32(row, np.uint32(width)))
-        low = add_u32(base_low, row)
-        high = add_u32(base_high, np.uint32(1)) if low < base_low else base_high
-        a, b, c, d = philox(place, c1, low, high, k0, k1)
-        radius[i] = c if upper else a
-        angle[i] = d if upper else b
+    sample, step = first + np.uint64(r0), np.uint64(c1)
+    key0, key1 = np.uint64(k0), np.uint64(k1)
+    to = 0 if cols == 1 else 2
+    for j in range(cols):
+        start, end = j * rows, (j + 1) * rows
+        radius, angle = words[to][start:end], words[to + 1][start:end]
+        _word_pair(radius, angle, upper, sample, np.uint64(j), step, key0, key1)
+    if cols > 1:
+        _interleave(words[0], words[2], rows, cols)
+        _interleave(words[1], words[3], rows, cols)
 
 
 @inline
@@ -191,9 +202,9 @@ def block_normals(
         call = np.uint32(step >> np.uint32(2))
         # Two calls with constants where one would do: the compiler makes a loop for each.
         if lane >= np.uint32(2):
-            block_word_pair(words, True, first, r0, rows, cols, call, k0, k1)
+            block_word_pairs(words, True, first, r0, rows, cols, call, k0, k1)
         else:
-            block_word_pair(words, False, first, r0, rows, cols, call, k0, k1)
+            block_word_pairs(words, False, first, r0, rows, cols, call, k0, k1)
         wr, wa = words[0], words[1]
         if lane & np.uint32(1):
             for i in range(rows * cols):

@@ -20,8 +20,6 @@ from sdekit_kernels._cpu.ops import (
     fma,
     i32_to_f32,
     i32_to_f64,
-    mulhi_u32,
-    mullo_u32,
     not_u32,
     sar_u32,
     shl_u32,
@@ -32,8 +30,9 @@ from sdekit_kernels._cpu.ops import (
 )
 from sdekit_kernels.philox import constants as k
 
-_M0, _M1 = np.uint32(k.PHILOX_M0), np.uint32(k.PHILOX_M1)
-_W0, _W1 = np.uint32(k.PHILOX_W0), np.uint32(k.PHILOX_W1)
+_M0, _M1 = np.uint64(k.PHILOX_M0), np.uint64(k.PHILOX_M1)
+_W0, _W1 = np.uint64(k.PHILOX_W0), np.uint64(k.PHILOX_W1)
+_LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _TOP = np.uint32(1 << 31)
 _SECOND = np.uint32(1 << 30)
 _EIGHTH_TURN = np.uint32(1 << 29)
@@ -59,14 +58,21 @@ _20 = np.uint32(20)
 
 @inline
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
-    """Ten rounds of Philox4x32 on one counter: four words."""
-    for _ in range(10):
-        h0, l0 = mulhi_u32(_M0, c0), mullo_u32(_M0, c0)
-        h1, l1 = mulhi_u32(_M1, c2), mullo_u32(_M1, c2)
-        c0, c1 = xor_u32(xor_u32(h1, c1), k0), l1
-        c2, c3 = xor_u32(xor_u32(h0, c3), k1), l0
-        k0, k1 = add_u32(k0, _W0), add_u32(k1, _W1)
-    return c0, c1, c2, c3
+    """Ten rounds of Philox4x32 on one counter: four words.
+
+    Counter and key are uint64 of which the lower half counts: what stands in the upper halves never
+    comes down. A vector unit multiplies 32 bits by 32 to 64 in one operation; both halves of that
+    product are wanted, and taken where they lie. In 32-bit lanes they would be moved together and
+    one of them multiplied a second time.
+    """
+    for _ in range(9):
+        p0, p1 = _M0 * (c0 & _LOW), _M1 * (c2 & _LOW)
+        c0, c1 = (p1 >> _32) ^ c1 ^ k0, p1
+        c2, c3 = (p0 >> _32) ^ c3 ^ k1, p0
+        k0, k1 = k0 + _W0, k1 + _W1
+    p0, p1 = _M0 * (c0 & _LOW), _M1 * (c2 & _LOW)
+    w0, w2 = (p1 >> _32) ^ c1 ^ k0, (p0 >> _32) ^ c3 ^ k1
+    return np.uint32(w0), np.uint32(p1), np.uint32(w2), np.uint32(p0)
 
 
 @inline

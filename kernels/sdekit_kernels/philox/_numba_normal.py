@@ -33,13 +33,13 @@ def fill_normals(
     Blocks of ``rows`` samples x ``cols`` components; one of the two is 1 or all.
     """
     per_sample = (dim + cols - 1) // cols
+    z = np.empty(rows * ((cols + 3) // 4) * 4, like.dtype)
+    words = scratch_words(rows * ((cols + 3) // 4 if dim >= 4 else cols))
     for block in range(block0, block1):
         r0 = (block // per_sample) * rows
         c0 = (block % per_sample) * cols
         nr = min(rows, n_samples - r0)
         nc = min(cols, dim - c0)
-        z = np.empty(rows * ((cols + 3) // 4) * 4, like.dtype)
-        words = scratch_words(rows * ((cols + 3) // 4 if dim >= 4 else cols))
         block_normals(z, words, first, r0, nr, c0, nc, dim, step, k0, k1)
         store(out, bfloat, r0 * dim + c0, z, nr * nc)
 

@@ -31,47 +31,51 @@ import numpy as np
 from numba.core import types
 
 from sdekit_kernels._cpu.jit import callback
-from sdekit_kernels._cpu.ops import add_u32, shr_u32
+from sdekit_kernels._cpu.ops import add_u32, float_to_bits
 from sdekit_kernels.philox._numba import cos_sin_f{bits}, philox, radius_squared_f{bits}
 
-F = np.float{bits}
-ONE = np.uint32(1)
-ROWS, WORD = types.CPointer(types.float{bits}), types.uint32
+F, WORD, WIDE = np.float{bits}, np.uint32, np.uint64
+ROWS, SIZE, U32 = types.CPointer(types.float{bits}), types.intp, types.uint32
 
 '''
 
 _NORMALS = '''
-@callback(
-    types.void(ROWS, types.intp, types.intp, WORD, WORD, WORD, WORD, WORD, WORD)
-)
+@callback(types.void(types.voidptr, SIZE, SIZE, U32, U32, U32, U32, U32, U32))
 def function(out, size, rows, place, step, base_low, base_high, k0, k1):
-    """Rows 0 to 3 of ``out``, each ``size`` long: the normals of samples base, base + 1, ..."""
-    z = numba.carray(out, 4 * size)
-    z0, z1 = z[:rows], z[size : size + rows]
-    z2, z3 = z[2 * size : 2 * size + rows], z[3 * size : 3 * size + rows]
+    """Rows 0 to 3 of ``out``, each ``size`` long: the normals of samples base, base + 1, ...
+
+    The words lie where their normals will, as integers of the same width, in a pass of their own:
+    Philox has 64-bit lanes, what follows those of the normals.
+    """
+    w = numba.carray(out, 4 * size, np.uint{bits})
+    w0, w1 = w[:rows], w[size : size + rows]
+    w2, w3 = w[2 * size : 2 * size + rows], w[3 * size : 3 * size + rows]
+    base = (WIDE(base_high) << WIDE(32)) | WIDE(base_low)
+    place, step, k0, k1 = WIDE(place), WIDE(step), WIDE(k0), WIDE(k1)
     for i in range(rows):
-        low = add_u32(base_low, np.uint32(i))
-        high = add_u32(base_high, ONE) if low < base_low else base_high
-{pairs}
-        w0, w1, w2, w3 = philox(place, step, low, high, k0, k1)
-        r = {sign}np.sqrt(radius_squared_f{bits}(w0))
-        c, d = cos_sin_f{bits}(w1)
-        z0[i] = r * c
-        z1[i] = r * d
-        r = {sign}np.sqrt(radius_squared_f{bits}(w2))
-        c, d = cos_sin_f{bits}(w3)
-        z2[i] = r * c
-        z3[i] = r * d
+        at = {sample}
+        w0[i], w1[i], w2[i], w3[i] = philox(place, step, at, at >> WIDE(32), k0, k1)
+    for i in range(rows):
+        r = {sign}np.sqrt(radius_squared_f{bits}(WORD(w0[i])))
+        c, d = cos_sin_f{bits}(WORD(w1[i]))
+        w0[i] = float_to_bits(r * c)
+        w1[i] = float_to_bits(r * d)
+    for i in range(rows):
+        r = {sign}np.sqrt(radius_squared_f{bits}(WORD(w2[i])))
+        c, d = cos_sin_f{bits}(WORD(w3[i]))
+        w2[i] = float_to_bits(r * c)
+        w3[i] = float_to_bits(r * d)
 '''
 
-_PAIRS = """
-        sign = F(1.0) if (low & ONE) == np.uint32(0) else F(-1.0)
-        low = np.uint32(shr_u32(low, ONE) | np.uint32(high << np.uint32(31)))
-        high = shr_u32(high, ONE)
-"""
+_ALONE = {"sample": "base + WIDE(i)", "sign": ""}
+_PAIRS = {
+    "sample": "(base + WIDE(i)) >> WIDE(1)",
+    "sign": "(F(-1.0) if add_u32(base_low, WORD(i)) & WORD(1) else F(1.0)) * ",
+}
+"""Of antithetic pairs: samples 2 n and 2 n + 1 have the normals of n, with opposite signs."""
 
 _FAILURES = '''
-@callback(types.void(types.CPointer(types.int64), ROWS, types.intp, types.intp, types.int64))
+@callback(types.void(types.CPointer(types.int64), ROWS, SIZE, SIZE, types.int64))
 def function(bad, alive, rows, count, step0):
     """bad[i] = step0 + alive[i], where path i was finite for fewer than ``count`` steps."""
     first, finite = numba.carray(bad, rows), numba.carray(alive, rows)
@@ -99,9 +103,8 @@ def normals_of(bits: int, antithetic: bool) -> Any:
     two words; low and high: the number of the first sample; keys: two words for each stream.
     Kernels that use it can only be loaded after this call.
     """
-    pairs, sign = (_PAIRS.strip("\n"), "sign * ") if antithetic else ("", "")
     name = f"normals_f{bits}{'_pairs' if antithetic else ''}"
-    symbol = _symbol(name, _NORMALS, bits=bits, pairs=pairs, sign=sign)
+    symbol = _symbol(name, _NORMALS, bits=bits, **(_PAIRS if antithetic else _ALONE))
 
     @intrinsic
     def normals(typingctx, s, at, size, rows, place, step, low, high, keys, stream):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sdekit_kernels._cpu.block import load, spread, store
+from sdekit_kernels._cpu.block import spread, store, widened
 from sdekit_kernels._cpu.jit import kernel
 from sdekit_kernels._cpu.ops import fma
 from sdekit_kernels._cpu.parallel import fork
@@ -42,26 +42,32 @@ def langevin_kernel(
 ) -> None:
     """x_mean = x + eps s, x_next = x_mean + sqrt(2 eps) z, eps = scale |z|^2 / |s|^2.
 
-    All arrays are flat; each block is loaded whole before it is stored, so out may be x.
+    All arrays are flat; what a block stores it has made in ``ys``, so that out may be x.
     """
     room = rows * ((dim + 3) // 4) * 4
+    words = scratch_words(rows * ((dim + 3) // 4 if dim >= 4 else dim))
+    scratch = np.empty((6, room), like.dtype)
+    z, ys, xs, ss, cb, cc = (
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+        scratch[5],
+    )
+    eps, root = np.empty(rows, like.dtype), np.empty(rows, like.dtype)
+    # Squares and sums in float64: a score of 10^20 is finite in float32, its square is not.
+    squares = np.empty(room)
+    per_row = np.empty((3, rows))
+    norm_s, norm_z, factor = per_row[0], per_row[1], per_row[2]
     for block in range(block0, block1):
         r0 = block * rows
         nr = min(rows, n_samples - r0)
         n, start = nr * dim, r0 * dim
-        words = scratch_words(rows * ((dim + 3) // 4 if dim >= 4 else dim))
-        scratch = np.empty((5, room), like.dtype)
-        z, xs, ss, cb, cc = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-        eps, root = np.empty(rows, like.dtype), np.empty(rows, like.dtype)
-        # Squares and sums in float64: a score of 10^20 is finite in float32, its square is not.
-        squares = np.empty(room)
-        per_row = np.empty((3, rows))
-        norm_s, norm_z, factor = per_row[0], per_row[1], per_row[2]
         block_normals(z, words, first, r0, nr, 0, dim, dim, step, k0, k1)
-        load(xs, x, x_bfloat, start, n)
-        load(ss, s, s_bfloat, start, n)
+        xb, sb = widened(xs, x, x_bfloat, start, n), widened(ss, s, s_bfloat, start, n)
         for i in range(n):
-            squares[i] = np.float64(ss[i]) * np.float64(ss[i])
+            squares[i] = np.float64(sb[i]) * np.float64(sb[i])
         add_rows(norm_s, squares, nr, dim)
         for i in range(n):
             squares[i] = np.float64(z[i]) * np.float64(z[i])
@@ -76,12 +82,12 @@ def langevin_kernel(
         spread(cb, eps, 1, 0, 0, nr, 0, dim)
         spread(cc, root, 1, 0, 0, nr, 0, dim)
         for i in range(n):
-            xs[i] = fma(cb[i], ss[i], xs[i])
+            ys[i] = fma(cb[i], sb[i], xb[i])
         if want_mean:
-            store(mean, x_bfloat, start, xs, n)
+            store(mean, x_bfloat, start, ys, n)
         for i in range(n):
-            xs[i] = fma(cc[i], z[i], xs[i])
-        store(out, x_bfloat, start, xs, n)
+            ys[i] = fma(cc[i], z[i], ys[i])
+        store(out, x_bfloat, start, ys, n)
 
 
 @kernel

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from sdekit_kernels._cpu.block import load
+from sdekit_kernels._cpu.block import widened
 from sdekit_kernels._cpu.jit import inline, kernel
 from sdekit_kernels._cpu.parallel import fork
 from sdekit_kernels.philox._block import block_call_norms, block_normals, scratch_words
@@ -66,17 +66,16 @@ def norms_kernel(
     """partial[0, b, chunk] = sum of s^2, partial[1, b, chunk] = sum of z^2."""
     per_sample = (dim + cols - 1) // cols
     quads = (cols + 3) // 4
+    words = scratch_words(rows * (quads if dim >= 4 else cols))
+    z, wide = np.empty(rows * quads * 4, like.dtype), np.empty(rows * cols, like.dtype)
+    squares = np.empty(rows * cols)
     for block in range(block0, block1):
         r0 = (block // per_sample) * rows
         chunk = block % per_sample
         c0 = chunk * cols
         nr = min(rows, n_samples - r0)
         nc = min(cols, dim - c0)
-        words = scratch_words(rows * (quads if dim >= 4 else cols))
-        z = np.empty(rows * quads * 4, like.dtype)
-        v = np.empty(rows * cols, like.dtype)
-        squares = np.empty(rows * cols)
-        load(v, s, bfloat, r0 * dim + c0, nr * nc)
+        v = widened(wide, s, bfloat, r0 * dim + c0, nr * nc)
         # In float64: a score of 10^20 is finite in float32, its square is not.
         for i in range(nr * nc):
             squares[i] = np.float64(v[i]) * np.float64(v[i])
