@@ -140,6 +140,40 @@ def test_instructions_are_within_the_budget(report):
     assert not over, "\n".join(over)
 
 
+# An H200 by its datasheet: 132 multiprocessors start 128 instructions a cycle each (of one thread;
+# 32 of a warp at a time) at 1.98 GHz at the most, and memory moves 4.8 TB/s, of which copies reach
+# nine tenths.
+STARTED = 132 * 128 * 1.98e9
+AIM = 0.85 * 0.9 * 4.8e12
+
+# Bytes an element that a kernel must move, and whether an H200 has the instructions for it.
+MEMORY_OR_NOISE = {
+    "em_step fp32 lanes=4 aligned=True": (12, True),
+    "predictor_step fp32 lanes=4 aligned=True": (16, True),
+    "langevin_step fp32 lanes=4 aligned=True": (12, True),
+    "norms fp32 whole=True": (4, True),
+    "em_step fp64 lanes=4 aligned=True": (24, True),
+    "predictor_step bf16 lanes=4 aligned=True": (8, True),
+    # The same noise for half the bytes, and a call of four words for each normal.
+    "em_step bf16 lanes=4 aligned=True": (6, False),
+    "langevin_step bf16 lanes=4 aligned=True": (6, False),
+    "norms bf16 whole=True": (2, False),
+    "em_step fp32 lanes=1 aligned=True": (12, False),
+}
+
+
+def test_which_steps_an_h200_has_the_instructions_for(report):
+    """Whether 85 % of a copy's bandwidth is within reach at all, by counting; not a measurement.
+
+    The aligned steps of float32 are bound by memory. Those of 16-bit states and of samples of up to
+    three components are bound by their noise, whatever memory could do.
+    """
+    for variant, (moved, within) in MEMORY_OR_NOISE.items():
+        read = report[variant, "sm_90"]
+        per_element = read["instructions"] / read["per_thread"]
+        assert (per_element * AIM / moved < STARTED) is within, variant
+
+
 def test_every_budget_is_used(report):
     used = {name for variant, _ in report for name in BUDGETS if variant.startswith(name)}
     assert used == set(BUDGETS)
