@@ -29,9 +29,10 @@ class DriftMLP(nn.Module):
     F: layers of SiLU; W a matrix; a and c, affine in f, have one number a component. Between
     Gaussians drifts are affine in x, far from the data nearly so, and a mean or a variance that F
     has a little wrong in each direction is much in many. affine=False leaves F alone.
-    \bar y: y, each component within ``low`` and ``high``, the range of all that the last regression
-    has shown it (``see``); without limits before. Layers of SiLU go on as straight lines where
-    nothing was fitted, and a path that comes there would leave along them.
+    \bar y: y; in evaluation mode with each component between ``low`` and ``high``, the range of all
+    that the last regression has shown it. Layers of SiLU go on as straight lines where nothing was
+    fitted, and a path that comes there would leave along them. A training loop of one's own calls
+    ``forget_range`` before it, and ``see`` on what it fits, or leaves it without limits.
     noisy: this is of a bridge's drifts times the root of the time that is left, \sqrt{1 - t / T}
     forward and \sqrt{t / T} backward: toward their ends drifts grow as its inverse, and what they
     are fitted to has noise that does (see ``NetworkDrift``). Not for a flow's velocity.
@@ -92,8 +93,10 @@ class DriftMLP(nn.Module):
 
     @torch.no_grad()
     def see(self, x: Tensor) -> None:
-        """Widen the range to hold x (B, D...): a regression shows each batch before it fits it."""
-        least, most = (x / self.scale).aminmax(dim=0)
+        """Widen the range to hold the finite entries of x (B, D...)."""
+        y = x / self.scale
+        least = torch.where(y.isfinite(), y, math.inf).amin(0)
+        most = torch.where(y.isfinite(), y, -math.inf).amax(0)
         low, high = self.get_buffer("low"), self.get_buffer("high")
         # Infinite: nothing was seen, and the range is that of x alone.
         low.copy_(torch.where(low.isinf(), least, torch.minimum(low, least)))
@@ -101,9 +104,15 @@ class DriftMLP(nn.Module):
 
     @torch.no_grad()
     def forget_range(self) -> None:
-        """No limits, as before the first ``see``: a regression begins."""
+        """No limits, as before the first ``see``."""
         self.get_buffer("low").fill_(-math.inf)
         self.get_buffer("high").fill_(math.inf)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Weights of a time before there were limits.
+        for name, limit in (("low", -math.inf), ("high", math.inf)):
+            state.setdefault(prefix + name, torch.full_like(self.get_buffer(name), limit))
+        super()._load_from_state_dict(state, prefix, *args)
 
     @torch.no_grad()
     def _initialize(self, seed: int) -> None:
@@ -130,8 +139,11 @@ class DriftMLP(nn.Module):
         way = (as_time(t, x) / self.T).to(x.dtype).reshape(-1, 1)
         phase = way * self.get_buffer("frequencies")
         y, f = x.flatten(1) / self.scale, torch.cat([way, phase.sin(), phase.cos()], 1)
-        low, high = self.get_buffer("low").flatten(), self.get_buffer("high").flatten()
-        h = torch.cat([y.clamp(low, high), f.expand(len(x), -1)], 1)
+        within = y
+        if not self.training:
+            low, high = self.get_buffer("low").flatten(), self.get_buffer("high").flatten()
+            within = y.clamp(low, high)
+        h = torch.cat([within, f.expand(len(x), -1)], 1)
         layers: list[Any] = list(self.layers)
         *hidden, last = layers
         for layer in hidden:

@@ -2,13 +2,14 @@ r"""How a half-step's drift is fitted: in closed form by least squares, or a net
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, final, runtime_checkable
 
 import torch
 from sdekit_kernels.checks import check_choice, check_int_range, check_positive
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdekit.bridge.drifts import AffineDrift, NetworkDrift
 from sdekit.bridge.grid import Direction, TimeGrid
@@ -90,7 +91,8 @@ class Adam:
     0 on a cosine, anew in each half-step. ema, clip, precision, compiled: as for
     ``sdekit.train.train``; a half-step ends with the averaged weights in its network.
     batch: examples; by antithetic pairs they come from half as many paths, or pairs of ends.
-    A network that is ``Watching``, as ``DriftMLP``, is shown each batch before it is fitted to it.
+    A network that is ``Watching``, as ``DriftMLP``, is shown what it is fitted to; one that is a
+    part of another module is not, and has no limits.
     first_steps: of the half-steps in which a network begins from nothing, in the place of
     ``steps``: 1 and 2, or 1 where one network has both drifts, or all with fresh=True.
     Raises TypeError or ValueError for numbers out of their range.
@@ -144,7 +146,8 @@ class Adam:
         """
         batch, budget, net = min(self.batch, problem.most), Budget(self.steps, None), drift.net
         device = first_parameter(net).device
-        with data_parallel(batch, device) as ranks:
+        with ExitStack() as stack:
+            ranks = stack.enter_context(data_parallel(batch, device))
             learner = Learner(
                 net,
                 ranks,
@@ -156,9 +159,7 @@ class Adam:
             )
             score = learner.score(self.compiled)
             budget.start()
-            watching = net if isinstance(net, Watching) else None
-            if watching is not None:
-                watching.forget_range()
+            watching = stack.enter_context(_watching(net))
             if keep is not None:
                 keep.begin(learner, budget)
             told = len(learner.losses)
@@ -182,6 +183,24 @@ class Adam:
         learner.average.copy_to_module()
         net.eval()
         return learner.losses
+
+
+@contextmanager
+def _watching(net: nn.Module) -> Iterator[Watching | None]:
+    """The network if it wants to be shown what it is fitted to; its range begins anew.
+
+    A fit that ends early leaves no range: that of a few batches is not where the network was
+    fitted.
+    """
+    parts = [part for part in net.modules() if isinstance(part, Watching)]
+    for part in parts:
+        part.forget_range()
+    try:
+        yield net if isinstance(net, Watching) else None
+    except BaseException:
+        for part in parts:
+            part.forget_range()
+        raise
 
 
 def _squares(

@@ -57,7 +57,9 @@ def load_networks(facts: Facts, tensors: Tensors, networks: Mapping[str, nn.Modu
         if theirs != own:
             raise CheckpointError(f"its network ({name}) is {_short(theirs)}, not {_short(own)}")
         try:
-            net.load_state_dict({k: tensors[f"net/{name}/{k}"] for k in net.state_dict()})
+            prefix, known = f"net/{name}/", net.state_dict()
+            # What is missing is the module's own matter.
+            net.load_state_dict({k: tensors[prefix + k] for k in known if prefix + k in tensors})
         except (KeyError, RuntimeError) as error:
             text = " ".join(str(error).split())[:200]
             raise CheckpointError(f"its weights are not those of its network: {text}") from None

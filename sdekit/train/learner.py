@@ -136,7 +136,11 @@ class Learner:
         """
         names = [name for name, _ in self.net.named_parameters()]
         try:
-            self.net.load_state_dict({k: tensors[f"net/{k}"] for k in self.net.state_dict()})
+            known = self.net.state_dict()
+            # What is missing is the module's own matter.
+            self.net.load_state_dict(
+                {k: tensors[f"net/{k}"] for k in known if f"net/{k}" in tensors}
+            )
             with torch.no_grad():
                 for name, own in zip(names, self.average.average, strict=True):
                     own.copy_(tensors[f"ema/{name}"])

@@ -57,13 +57,18 @@ def make(algorithm: str, ends: tuple[Any, Any] = (X, Y), **more: Any) -> Driver:
 
 
 def samples(bridge: Driver | Transport) -> Tensor:
-    """The bits of both drifts, as far as they are there."""
+    """The bits of both drifts, as far as there, and the ranges of their networks."""
     made = bridge if isinstance(bridge, Transport) else bridge.transport
     drifts = {"forward": made.forward, "backward": made.backward}
     ways = [way for way, drift in drifts.items() if drift is not None]
-    return torch.cat(
-        [made.sample(X.to(made.ends[0].like), direction=way, method="sde") for way in ways]
-    )
+    moved = [made.sample(X.to(made.ends[0].like), direction=way, method="sde") for way in ways]
+    nets = [getattr(drifts[way], "net", None) for way in ways]
+    seen = [
+        torch.stack([net.get_buffer("low"), net.get_buffer("high")])
+        for net in nets
+        if isinstance(net, DriftMLP)
+    ]
+    return torch.cat([*moved, *seen])
 
 
 class Crash(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def limits(net: DriftMLP) -> list[list[float]]:
 
 
 def test_it_sees_all_until_a_regression_shows_it_something() -> None:
-    net = filled(affine=False)
+    net = filled(affine=False).eval()
     x, t = 50.0 * sdekit_kernels.normal((8, 2), seed=1), torch.tensor(0.5)
     far = net(t, x)
     assert not torch.allclose(far, net(t, 2.0 * x))
@@ -87,14 +88,16 @@ def test_it_sees_all_until_a_regression_shows_it_something() -> None:
     assert limits(net) == [[-3.0, 0.0], [6.0, 9.0]]
     net.forget_range()
     assert torch.equal(net(t, x), far)
-    # Of one row: both limits are there.
-    net.see(torch.tensor([[1.5, -3.0]]))
+    # Of one row: both limits are there. What is not finite is nowhere.
+    net.see(torch.tensor([[1.5, -3.0], [torch.nan, torch.inf]]))
     assert limits(net) == [[1.5, -3.0]] * 2
+    # A network in training has none.
+    assert torch.equal(net.train()(t, x), far)
 
 
 @pytest.mark.parametrize("affine", [True, False])
 def test_beyond_what_it_has_seen_only_the_affine_path_goes_on(affine: bool) -> None:
-    free, net, t = filled(affine=affine), filled(affine=affine), torch.tensor(0.5)
+    free, net, t = filled(affine=affine).eval(), filled(affine=affine).eval(), torch.tensor(0.5)
     seen = 2.0 * sdekit_kernels.normal((64, 2), seed=1)
     net.see(seen)
     # Within, to the bit: a regression fits the network without limits.
@@ -119,6 +122,10 @@ def test_its_range_travels_with_its_weights_and_its_type() -> None:
     again.load_state_dict(net.state_dict())
     assert limits(again) == limits(net)
     assert limits(again.double()) == limits(net.double())
+    # Weights from before there was a range.
+    older = {k: v for k, v in net.state_dict().items() if k not in ("low", "high")}
+    again.load_state_dict(older)
+    assert limits(again) == [[-math.inf] * 2, [math.inf] * 2]
 
 
 def test_a_regression_shows_the_network_what_it_fits_and_nothing_of_those_before() -> None:
@@ -152,6 +159,42 @@ def test_a_regression_shows_the_network_what_it_fits_and_nothing_of_those_before
     for states in bridge.iterate():
         (low, high) = limits(bridge.networks.known[states.direction])  # type: ignore[arg-type]
         assert max(high) < 100.0 and min(low) > -100.0
+
+
+class Around(torch.nn.Module):
+    """A network that is a part of another."""
+
+    def __init__(self, net: DriftMLP) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.net(t, 0.5 * x)
+        return out
+
+
+def test_a_part_of_another_network_has_no_limits_and_keeps_none() -> None:
+    x = sdekit_kernels.normal((64, 2), seed=1)
+    nets = [Around(DriftMLP((2,), width=4, depth=1)) for _ in range(2)]
+    nets[0].net.see(x)
+    DSBM(x, x, steps=4, nets=nets, measure=0, half_steps=2, regression=Adam(steps=2, batch=8)).fit()
+    assert all(limits(each.net) == [[-math.inf] * 2, [math.inf] * 2] for each in nets)
+
+
+def test_a_regression_that_ends_early_leaves_no_range() -> None:
+    x = sdekit_kernels.normal((64, 2), seed=1)
+    bridge = DSBM(x, x, steps=4, measure=0, half_steps=3, regression=Adam(steps=4, batch=8))
+    way = bridge.advance().direction
+    net = bridge.networks.known[way]
+    assert isinstance(net, DriftMLP) and max(limits(net)[1]) < 10.0
+    bridge.advance()
+
+    def stop(step: int, way: float, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge.advance(stop)
+    assert limits(net) == [[-math.inf] * 2, [math.inf] * 2]
 
 
 def test_noisy_drifts_are_given_in_units_of_the_root_of_the_time_left() -> None:

@@ -146,7 +146,7 @@ def test_instructions_are_within_the_budget(report):
 STARTED = 132 * 128 * 1.98e9
 AIM = 0.85 * 0.9 * 4.8e12
 
-# Bytes an element that a kernel must move, and whether an H200 has the instructions for it.
+# Bytes an element that a kernel must move; whether an H200 can start its instructions meanwhile.
 MEMORY_OR_NOISE = {
     "em_step fp32 lanes=4 aligned=True": (12, True),
     "predictor_step fp32 lanes=4 aligned=True": (16, True),
@@ -165,8 +165,9 @@ MEMORY_OR_NOISE = {
 def test_which_steps_an_h200_has_the_instructions_for(report):
     """Whether 85 % of a copy's bandwidth is within reach at all, by counting; not a measurement.
 
-    The aligned steps of float32 are bound by memory. Those of 16-bit states and of samples of up to
-    three components are bound by their noise, whatever memory could do.
+    For the aligned steps of float32 it is, as far as starts of instructions go; some kinds of them
+    take more than one. For those of 16-bit states and of samples of up to three components it is
+    not: the noise is the bound, whatever memory could do.
     """
     for variant, (moved, within) in MEMORY_OR_NOISE.items():
         read = report[variant, "sm_90"]

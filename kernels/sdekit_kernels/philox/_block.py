@@ -1,9 +1,9 @@
 """One block of normals on the CPU: counters, words, Box-Muller, in the order of the array.
 
 A block is ``rows`` whole samples, or a run of ``cols`` components of one sample; the noise of a
-block is written as the flat array of its elements. Every kernel that needs noise calls
-``block_normals`` (or ``block_radii``), so the layout of DESIGN ("which counter, which lane") stands
-here once for the CPU.
+block is written as the flat array of its elements. Every kernel of a step that needs noise calls
+``block_normals`` (or ``block_call_norms``), so the layout of DESIGN ("which counter, which lane")
+stands here once for the CPU's steps.
 """
 
 from __future__ import annotations

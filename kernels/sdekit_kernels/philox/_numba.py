@@ -1,8 +1,8 @@
 """The noise on the CPU: loops that LLVM turns into vector code.
 
 Everything is done in passes over arrays of one block that stay in the first-level cache; every pass
-is a plain loop over consecutive elements with 32-bit integers, which is what vectorizes (16 lanes
-with AVX-512, 8 with AVX2).
+is a plain loop over consecutive elements, which is what vectorizes: Philox with 64-bit integers,
+what makes normals of its words with 32-bit ones (16 lanes with AVX-512, 8 with AVX2).
 """
 
 from __future__ import annotations
