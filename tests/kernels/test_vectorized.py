@@ -12,25 +12,17 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from numba.core.ccallback import CFunc
+from numba.core import types
 from sdekit_kernels._cpu import jit
 from sdekit_kernels.fuse._numba import block as blocks
-from sdekit_kernels.philox._numba_normal import fill_normals
+from sdekit_kernels.philox._block import _block, _signature
 from sdekit_kernels.steps._numba.affine import affine_kernel
 
-U32, U64 = np.uint32, np.uint64
-NOISE = (U64(5), U32(1), U32(2), U32(3))
-TYPES = [np.float32, np.float64]
 
-
-def optimized(kernel: Any, *arguments: Any) -> str:
-    """LLVM's text of a kernel, compiled anew: one that was read from disk has none."""
-    again = numba.njit(fastmath=False, error_model="numpy", pipeline_class=jit._Compiler)(
-        kernel.py_func
-    )
-    again(0, 0, *arguments)
-    (text,) = again.inspect_llvm().values()
-    return text
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is kept on disk: what was read from there has no text."""
+    monkeypatch.setattr(jit, "_keep_on_disk", lambda compiled, function: None)
 
 
 def loops(pattern: str, least: int, text: str) -> int:
@@ -55,34 +47,34 @@ def root_loops(text: str) -> int:
     return loops(r" call <(\d+) x \w+> @llvm\.sqrt\.", 1, text)
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-def test_normals(dtype: Any) -> None:
-    out = np.zeros(8, dtype)
-    text = optimized(fill_normals, out, False, np.zeros(1, dtype), 8, 1, 8, 1, *NOISE)
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("dtype", [types.float32, types.float64])
+def test_normals_of_blocks(dtype: Any) -> None:
+    text = jit.callback(_signature(dtype))(_block).inspect_llvm()
     # Four words of a call, words 0 and 1, words 2 and 3; pairs of normals, cosines and sines alone.
     assert philox_loops(text) == 3 and root_loops(text) == 3
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-def test_steps(dtype: Any) -> None:
-    x, number = np.zeros(8, dtype), np.ones(1, dtype)
-    given = (x, False, x, False, x, x, True)
-    coefficients = (number, 0, 0) * 3
-    text = optimized(
-        affine_kernel, *given, *coefficients, True, True, np.zeros(1, dtype), 8, 1, 8, 1, *NOISE
-    )
-    # One root more, sqrt|b| where b has entries.
-    assert philox_loops(text) == 3 and root_loops(text) == 4
-
-
+@pytest.mark.usefixtures("anew")
 @pytest.mark.parametrize("antithetic", [False, True])
 @pytest.mark.parametrize("bits", [32, 64])
-def test_normals_of_trajectories(
-    bits: int, antithetic: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[CFunc] = []
-    monkeypatch.setattr(jit, "_keep_on_disk", lambda compiled, function: made.append(compiled))
+def test_normals_of_trajectories(bits: int, antithetic: bool) -> None:
     words = blocks._PAIRS if antithetic else blocks._ALONE
-    exec((blocks._HEAD + blocks._NORMALS).format(bits=bits, **words), {})
-    text = made[0].inspect_llvm()
+    made: dict[str, Any] = {}
+    exec((blocks._HEAD + blocks._NORMALS).format(bits=bits, **words), made)
+    text = made["function"].inspect_llvm()
     assert philox_loops(text) == 1 and root_loops(text) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_steps(dtype: Any) -> None:
+    x, number = np.zeros(8, dtype), np.ones(1, dtype)
+    kernel = numba.njit(fastmath=False, error_model="numpy")(affine_kernel.py_func)
+    given, coefficients = (x, False, x, False, x, x, True), (number, 0, 0) * 3
+    noise = (np.uint64(5), np.uint32(1), np.uint32(2), np.uint32(3))
+    like = np.zeros(1, dtype)
+    kernel(0, 0, *given, *coefficients, True, True, like, 8, 1, 8, 1, *noise)
+    (text,) = kernel.inspect_llvm().values()
+    # sqrt|b| where b has entries; the mean and the noise's term, by numbers and by entries.
+    assert root_loops(text) == 1
+    assert loops(r" call <(\d+) x \w+> @llvm\.fma\.", 1, text) == 4

@@ -8,14 +8,18 @@ stands here once for the CPU's steps.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import llvmlite.binding
+import numba
 import numpy as np
-from numba.core import types
-from numba.extending import overload
+from numba.core import cgutils, types
+from numba.extending import intrinsic, overload
 
-from sdekit_kernels._cpu.jit import inline
+from sdekit_kernels._cpu.jit import callback, inline
 from sdekit_kernels._cpu.ops import add_u32, f32_to_u32, mullo_u32, sub_u32, u32_to_f32
+from sdekit_kernels._cpu.symbols import call_symbol
 from sdekit_kernels.philox._numba import (
     cos_sin_f32,
     cos_sin_f64,
@@ -160,7 +164,7 @@ def block_word_pairs(
 
 
 @inline
-def block_normals(
+def _normals(
     z: Any,
     words: Any,
     first: Any,
@@ -173,11 +177,7 @@ def block_normals(
     k0: Any,
     k1: Any,
 ) -> None:
-    """z[: rows * cols] = the normals of samples r0.. and components c0.. at one step.
-
-    ``first`` is the number of the array's first sample (uint64); c0 is a multiple of 4.
-    ``z`` has room for rows * 4 ceil(cols / 4) entries.
-    """
+    """What ``block_normals`` does, on two arrays."""
     like = z.dtype.type(0)
     if dim >= 4:
         quads = (cols + 3) // 4
@@ -214,6 +214,61 @@ def block_normals(
             for i in range(rows * cols):
                 x, y = cos_sin(wa[i], like)
                 z[i] = np.sqrt(radius_squared(wr[i], like)) * x
+
+
+def _signature(dtype: Any) -> Any:
+    """z and words as pointers with a length each, then ``block_normals``' other arguments."""
+    arrays = (types.CPointer(dtype), types.intp, types.CPointer(types.uint32), types.intp)
+    return types.void(*arrays, types.uint64, *(types.intp,) * 5, *(types.uint32,) * 3)
+
+
+def _block(z, room, words, items, first, r0, rows, c0, cols, dim, step, k0, k1):
+    out, calls = numba.carray(z, room), numba.carray(words, (4, items))
+    _normals(out, calls, first, r0, rows, c0, cols, dim, step, k0, k1)
+
+
+@lru_cache(maxsize=2)
+def block_symbol(bits: int) -> str:
+    """The name by which kernels call the function for float32 or float64, compiled or read for it.
+
+    A kernel that was kept on disk can only be loaded after this call: who launches one makes it.
+    """
+    function = callback(_signature(types.float32 if bits == 32 else types.float64))(_block)
+    llvmlite.binding.add_symbol(f"sdekit_block_f{bits}", function.address)
+    _KEPT.append(function)
+    return f"sdekit_block_f{bits}"
+
+
+def ready(like: Any) -> Any:
+    """``like`` itself, whose type a kernel computes in: asked before the kernel is loaded."""
+    block_symbol(8 * like.itemsize)
+    return like
+
+
+_KEPT: list[Any] = []
+"""Compiled functions live as long as somebody holds them."""
+
+
+@intrinsic
+def block_normals(typingctx, z, words, first, r0, rows, c0, cols, dim, step, k0, k1):
+    """z[: rows * cols] = the normals of samples r0.. and components c0.. at one step.
+
+    ``first`` is the number of the array's first sample (uint64); c0 is a multiple of 4.
+    ``z`` has room for rows * 4 ceil(cols / 4) entries, ``words`` is from ``scratch_words``. Both
+    are contiguous.
+    """
+
+    def codegen(context, builder, signature, args):
+        inputs = []
+        for which in (0, 1):
+            array = context.make_array(signature.args[which])(context, builder, args[which])
+            inputs += [array.data, cgutils.unpack_tuple(builder, array.shape)[-1]]
+        call_symbol(builder, block_symbol(z.dtype.bitwidth), [*inputs, *args[2:]])
+        return context.get_dummy_value()
+
+    word, size = types.uint32, types.intp
+    given = (types.uint64, size, size, size, size, size, word, word, word)
+    return types.void(z, words, *given), codegen
 
 
 @inline

@@ -109,6 +109,7 @@ def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:
 
     from sdekit_kernels._cpu.arrays import flat_array, scalar_like
     from sdekit_kernels._cpu.parallel import run_blocks
+    from sdekit_kernels.philox._block import ready
     from sdekit_kernels.philox._numba_normal import launch_normals
 
     n, dim = out.shape
@@ -119,7 +120,7 @@ def _fill_numba(out: torch.Tensor, draw: Draw, block: int = CPU_BLOCK) -> None:
         out.numel(),
         flat_array(out),
         out.dtype == torch.bfloat16,
-        scalar_like(out.dtype),
+        ready(scalar_like(out.dtype)),
         n,
         dim,
         shape.rows,

@@ -20,6 +20,7 @@ from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from sdekit_kernels._cpu.symbols import call_symbol, pointer_to
 from sdekit_kernels.cache import generated
 
 __all__ = ["clear_row", "copy_row", "failures_of", "normals_of"]
@@ -111,12 +112,12 @@ def normals_of(bits: int, antithetic: bool) -> Any:
         word = types.uint32
 
         def codegen(context, builder, signature, args):
-            out = _pointer(context, builder, signature, args, 0, args[1])
+            out = pointer_to(context, builder, signature, args, 0, args[1])
             at_key = builder.shl(args[9], ir.Constant(args[9].type, 1))
-            key = _pointer(context, builder, signature, args, 8, at_key)
+            key = pointer_to(context, builder, signature, args, 8, at_key)
             other = builder.gep(key, [ir.Constant(ir.IntType(32), 1)])
             inputs = [out, *args[2:8], builder.load(key), builder.load(other)]
-            _call(builder, symbol, inputs)
+            call_symbol(builder, symbol, inputs)
             return context.get_dummy_value()
 
         sizes = (types.intp,) * 3
@@ -137,9 +138,9 @@ def failures_of(bits: int) -> Any:
     @intrinsic
     def failures(typingctx, bad, start, s, at, rows, count, step0):
         def codegen(context, builder, signature, args):
-            first = _pointer(context, builder, signature, args, 0, args[1])
-            finite = _pointer(context, builder, signature, args, 2, args[3])
-            _call(builder, symbol, [first, finite, *args[4:]])
+            first = pointer_to(context, builder, signature, args, 0, args[1])
+            finite = pointer_to(context, builder, signature, args, 2, args[3])
+            call_symbol(builder, symbol, [first, finite, *args[4:]])
             return context.get_dummy_value()
 
         size = types.intp
@@ -155,8 +156,8 @@ def copy_row(typingctx, target, to, source, at, n):
         raise TypingError(f"copy_row takes contiguous arrays of one type, got {target}, {source}")
 
     def codegen(context, builder, signature, args):
-        out = _pointer(context, builder, signature, args, 0, args[1])
-        given = _pointer(context, builder, signature, args, 2, args[3])
+        out = pointer_to(context, builder, signature, args, 0, args[1])
+        given = pointer_to(context, builder, signature, args, 2, args[3])
         width = context.get_abi_sizeof(out.type.pointee)
         cgutils.raw_memcpy(builder, out, given, args[4], width)
         return context.get_dummy_value()
@@ -169,21 +170,10 @@ def clear_row(typingctx, target, to, n):
     """target[to : to + n] = 0 of a contiguous array of floats, read as a flat one."""
 
     def codegen(context, builder, signature, args):
-        out = _pointer(context, builder, signature, args, 0, args[1])
+        out = pointer_to(context, builder, signature, args, 0, args[1])
         width = context.get_abi_sizeof(out.type.pointee)
         size = builder.mul(args[2], ir.Constant(args[2].type, width))
         cgutils.memset(builder, out, size, 0)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, types.intp), codegen
-
-
-def _pointer(context: Any, builder: Any, signature: Any, args: Any, which: int, at: Any) -> Any:
-    """The address of entry ``at`` of an argument, an array."""
-    array = context.make_array(signature.args[which])(context, builder, value=args[which])
-    return builder.gep(array.data, [at])
-
-
-def _call(builder: Any, symbol: str, inputs: list[Any]) -> None:
-    called = ir.FunctionType(ir.VoidType(), [value.type for value in inputs])
-    builder.call(cgutils.get_or_insert_function(builder.module, called, symbol), inputs)

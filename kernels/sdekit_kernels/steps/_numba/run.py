@@ -11,6 +11,7 @@ import torch
 from sdekit_kernels._cpu.arrays import filled, flat_array, scalar_like
 from sdekit_kernels._cpu.parallel import run_blocks
 from sdekit_kernels.geometry import cpu_block
+from sdekit_kernels.philox._block import ready
 from sdekit_kernels.philox.normal import Draw
 from sdekit_kernels.steps._numba.affine import launch_affine
 from sdekit_kernels.steps._numba.langevin import launch_langevin
@@ -73,7 +74,7 @@ def run_affine(
         c.stride_d,
         root,
         c.noisy,
-        scalar_like(x.dtype),
+        ready(scalar_like(x.dtype)),
         n,
         dim,
         block.rows,
@@ -102,7 +103,7 @@ def run_langevin(
         *_state(x, s, out, mean),
         _entries(scale, x.dtype),
         scale.stride_b,
-        scalar_like(x.dtype),
+        ready(scalar_like(x.dtype)),
         n,
         dim,
         block.rows,
@@ -122,7 +123,7 @@ def run_norms(s: torch.Tensor, compute: torch.dtype, draw: Draw) -> torch.Tensor
         flat_array(s),
         s.dtype == torch.bfloat16,
         partial.numpy(),
-        scalar_like(compute),
+        ready(scalar_like(compute)),
         n,
         dim,
         block.rows,
