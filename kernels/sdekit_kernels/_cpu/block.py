@@ -125,7 +125,7 @@ def spread(
     """block[:rows * cols] = a coefficient, one entry an element.
 
     ``coef`` is flat; its entry for (sample b, component d) stands at b stride_b + d stride_d, so
-    that both strides are 0 for one number and stride_d is 0 for one number a sample.
+    that both strides are 0 for one number; stride_d is 0 for one number a sample, and else 1.
     """
     if stride_b == 0 and stride_d == 0:
         value = coef[0]
@@ -134,9 +134,16 @@ def spread(
     elif cols == 1:
         for r in range(rows):
             block[r] = coef[(r0 + r) * stride_b + c0 * stride_d]
+    elif stride_d == 0:
+        for r in range(rows):
+            part, value = block[r * cols : (r + 1) * cols], coef[(r0 + r) * stride_b]
+            for c in range(cols):
+                part[c] = value
     else:
+        # By a stride that the compiler does not know, each entry would be read by itself.
         for r in range(rows):
             part = block[r * cols : (r + 1) * cols]
-            base = (r0 + r) * stride_b + c0 * stride_d
+            base = (r0 + r) * stride_b + c0
+            given = coef[base : base + cols]
             for c in range(cols):
-                part[c] = coef[base + c * stride_d]
+                part[c] = given[c]
