@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import llvmlite.binding
 import numba
 import numpy as np
 from numba.core import cgutils, types
@@ -19,7 +18,7 @@ from numba.extending import intrinsic, overload
 
 from sdekit_kernels._cpu.jit import callback, inline
 from sdekit_kernels._cpu.ops import add_u32, f32_to_u32, mullo_u32, sub_u32, u32_to_f32
-from sdekit_kernels._cpu.symbols import call_symbol
+from sdekit_kernels._cpu.symbols import call_symbol, name_symbol
 from sdekit_kernels.philox._numba import (
     cos_sin_f32,
     cos_sin_f64,
@@ -234,19 +233,13 @@ def block_symbol(bits: int) -> str:
     A kernel that was kept on disk can only be loaded after this call: who launches one makes it.
     """
     function = callback(_signature(types.float32 if bits == 32 else types.float64))(_block)
-    llvmlite.binding.add_symbol(f"sdekit_block_f{bits}", function.address)
-    _KEPT.append(function)
-    return f"sdekit_block_f{bits}"
+    return name_symbol(f"sdekit_block_f{bits}", function)
 
 
 def ready(like: Any) -> Any:
     """``like`` itself, whose type a kernel computes in: asked before the kernel is loaded."""
     block_symbol(8 * like.itemsize)
     return like
-
-
-_KEPT: list[Any] = []
-"""Compiled functions live as long as somebody holds them."""
 
 
 @intrinsic

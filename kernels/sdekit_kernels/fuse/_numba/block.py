@@ -14,13 +14,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from sdekit_kernels._cpu.symbols import call_symbol, pointer_to
+from sdekit_kernels._cpu.symbols import call_symbol, name_symbol, pointer_to
 from sdekit_kernels.cache import generated
 
 __all__ = ["clear_row", "copy_row", "failures_of", "normals_of"]
@@ -91,8 +90,7 @@ def _symbol(name: str, body: str, **words: Any) -> str:
     """The name by which kernels call a function, which is compiled or read from disk for it."""
     source = (_HEAD + body).format(**words)
     compiled = generated(f"cpu_{name}", lambda: source).function
-    llvmlite.binding.add_symbol(f"sdekit_{name}", compiled.address)
-    return f"sdekit_{name}"
+    return name_symbol(f"sdekit_{name}", compiled)
 
 
 @lru_cache(maxsize=4)
