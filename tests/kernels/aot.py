@@ -80,18 +80,23 @@ def compile_kernel(
     return triton.compile(source, target=target, options={"enable_fp_fusion": False, **options})
 
 
-def read_cuda(compiled: Any) -> dict[str, Any]:
-    """Resources and instruction counts of a cubin."""
+def machine_code(compiled: Any) -> str:
+    """The code and its resources: AMD's assembly, or what ``cuobjdump`` reads in a cubin."""
+    if "cubin" not in compiled.asm:
+        return compiled.asm["amdgcn"]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        tool = str(TOOLS / "cuobjdump")
-        usage = subprocess.run(
-            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-        sass = subprocess.run(
-            [tool, "--dump-sass", file.name], capture_output=True, text=True, check=True
-        ).stdout
+        command = [str(TOOLS / "cuobjdump"), "--dump-resource-usage", "--dump-sass", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def read_code(code: str, gpu: GPUTarget) -> dict[str, Any]:
+    """Resources and instruction counts of what ``machine_code`` gave."""
+    return read_amd(code) if gpu.backend == "hip" else read_cuda(code)
+
+
+def read_cuda(sass: str) -> dict[str, Any]:
     ops = [
         m.group(1)
         for m in re.finditer(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)", sass)
@@ -103,9 +108,9 @@ def read_cuda(compiled: Any) -> dict[str, Any]:
     exits = [i for i, op in enumerate(ops) if op == "EXIT"]
     body = ops[: exits[-1] + 1] if exits else ops
     return {
-        "registers": int(re.search(r"REG:(\d+)", usage).group(1)),  # type: ignore[union-attr]
-        "local": int(re.search(r"LOCAL:(\d+)", usage).group(1)),  # type: ignore[union-attr]
-        "stack": int(re.search(r"STACK:(\d+)", usage).group(1)),  # type: ignore[union-attr]
+        "registers": int(re.search(r"REG:(\d+)", sass).group(1)),  # type: ignore[union-attr]
+        "local": int(re.search(r"LOCAL:(\d+)", sass).group(1)),  # type: ignore[union-attr]
+        "stack": int(re.search(r"STACK:(\d+)", sass).group(1)),  # type: ignore[union-attr]
         "instructions": len(body),
         "local_access": sum(op.startswith(("LDL", "STL")) for op in ops),
         "wide": sum(op.startswith(("LDG", "STG")) and ".128" in op for op in ops),
@@ -115,9 +120,40 @@ def read_cuda(compiled: Any) -> dict[str, Any]:
     }
 
 
-def read_amd(compiled: Any) -> dict[str, Any]:
-    """Resources of an AMD code object, from the directives of its assembly."""
-    text = compiled.asm["amdgcn"]
+def root_formula(sass: str) -> str:
+    """What a square root makes of x and the estimate y of 1 / sqrt x, along the short way.
+
+    Jumps are taken: for numbers near 1 the stock root jumps over its call. Operands of products are
+    sorted, as their order is the compiler's.
+    """
+    code = re.findall(r"/\*([0-9a-f]{4})\*/\s+(@!?P\d\s+)?([A-Z0-9.]+)\s*([^;]*);", sass)
+    places = {int(place, 16): i for i, (place, *_) in enumerate(code)}
+    at = next(i for i, (_, _, op, _) in enumerate(code) if op == "MUFU.RSQ")
+    names: dict[str, str] = {}
+    for name, register in zip("yx", code[at][3].split(","), strict=True):
+        names[register.strip()] = name
+    while True:
+        at += 1
+        _, condition, op, text = code[at]
+        if op == "BRA" and condition:
+            at = places[int(text, 16)] - 1
+            continue
+        target, *operands = [part.strip().removesuffix(".reuse") for part in text.split(",")]
+        signs = ["-" if v.startswith("-") else "" for v in operands]
+        known = [names.get(v.lstrip("-"), v.lstrip("-")) for v in operands]
+        values = [sign + v for sign, v in zip(signs, known, strict=True)]
+        names.pop(target, None)
+        if op.startswith(("FMUL", "FFMA")) and not any(re.match("-?R[0-9]", v) for v in values):
+            product = " * ".join(sorted(values[:2]))
+            names[target] = (
+                f"({product})" if op.startswith("FMUL") else f"({product} + {values[2]})"
+            )
+            if names[target].count("+") == 2:
+                return names[target]
+
+
+def read_amd(text: str) -> dict[str, Any]:
+    """Of an AMD code object, from the directives of its assembly."""
 
     def number(key: str) -> int:
         match = re.search(rf"{re.escape(key)}:?\s+(\d+)", text)
@@ -156,6 +192,16 @@ def variants() -> Iterator[Variant]:
             yield name, fill_normals, {"out": f"*{kind}"}, constants, {"per_thread": 2 * lanes}
     yield from step_variants()
     yield from runge_kutta_variants()
+    yield from root_variants()
+
+
+def root_variants() -> Iterator[Variant]:
+    """The root of the noise and the stock one, each on its own."""
+    from tests.kernels.probes_triton import root_kernel
+
+    types = {"x": "*fp32", "out": "*fp32"}
+    for name, stock in (("root", False), ("root stock", True)):
+        yield name, root_kernel, types, {"STOCK": stock, "BLOCK": 128}, {"per_thread": 1}
 
 
 def step_variants() -> Iterator[Variant]:
@@ -165,10 +211,10 @@ def step_variants() -> Iterator[Variant]:
 
     # Kinds of a, b, c: 0 number, 1 0-d tensor, 2 one a sample, 3 a component, 4 an element.
     operations: dict[str, dict[str, Any]] = {
-        "em_step": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 0, "KIND_C": 0},
-        "em_step full g": {"ROOT": True, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 1, "KIND_C": 4},
-        "predictor_step": {"ROOT": False, "WANT_MEAN": True, "KIND_A": 1, "KIND_B": 1, "KIND_C": 1},
-        "langevin_step": {"ROOT": False, "WANT_MEAN": False, "KIND_A": 0, "KIND_B": 2, "KIND_C": 2},
+        "em_step": {"KIND_A": 0, "KIND_B": 0, "KIND_C": 0},
+        "em_step full g": {"KIND_A": 0, "KIND_B": 1, "KIND_C": 4, "ROOT": True},
+        "predictor_step": {"KIND_A": 1, "KIND_B": 1, "KIND_C": 1, "WANT_MEAN": True},
+        "langevin_step": {"KIND_A": 0, "KIND_B": 2, "KIND_C": 2},
     }
     for kind in TYPES:
         compute = "*fp64" if kind == "fp64" else "*fp32"
@@ -177,7 +223,9 @@ def step_variants() -> Iterator[Variant]:
                 if name != "em_step" and (lanes, aligned) != (4, True):
                     continue  # the tile is the same: only the aligned one differs by operation
                 types = {v: f"*{kind}" for v in ("x", "s", "out", "mean")}
-                constants = flags | {
+                constants = {"ROOT": False, "WANT_MEAN": False} | flags
+                constants |= {
+                    "UNIT": flags["KIND_A"] == 0,
                     "NOISY": True,
                     "LANES": lanes,
                     "ALIGNED": aligned,
@@ -259,7 +307,10 @@ def read(task: tuple[int, str]) -> tuple[str, dict[str, Any]]:
     gpu = TARGETS[target]
     options = extra.get("options", {})
     compiled = compile_kernel(fn, types, constants, gpu, extra.get("divisible", ()), **options)
-    found = read_amd(compiled) if gpu.backend == "hip" else read_cuda(compiled)
+    code = machine_code(compiled)
+    found = read_code(code, gpu)
+    if name.startswith("root") and gpu.backend == "cuda":
+        found["formula"] = root_formula(code)
     # The same tile over twice the threads where a warp has 64.
     found["per_thread"] = extra["per_thread"] * 32 / gpu.warp_size
     return f"{name} {target}", found

@@ -34,6 +34,7 @@ __all__ = [
     "torch_pairs",
     "torch_words",
     "triton_pairs",
+    "triton_roots",
     "triton_words",
 ]
 
@@ -156,3 +157,12 @@ def triton_pairs(
         enable_fp_fusion=False,
     )
     return z.cpu()
+
+
+def triton_roots(x: torch.Tensor, block: int = 4096) -> torch.Tensor:
+    """The noise's square root of float32 numbers, whole blocks of them, by Triton."""
+    from tests.kernels.probes_triton import root_kernel
+
+    out = torch.empty_like(x)
+    root_kernel[(x.numel() // block,)](x, out, STOCK=False, BLOCK=block, enable_fp_fusion=False)
+    return out

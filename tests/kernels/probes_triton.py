@@ -2,7 +2,7 @@
 
 import triton
 import triton.language as tl
-from sdekit_kernels.philox._triton import normal_pair, philox
+from sdekit_kernels.philox._triton import normal_pair, philox, root_f32
 
 
 @triton.jit
@@ -31,3 +31,10 @@ def pairs_kernel(words0, words1, z, n, F64: tl.constexpr, BLOCK: tl.constexpr):
     x, y = normal_pair(w0, w1, F64)
     tl.store(z + i, x, mask=inside)
     tl.store(z + n + i, y, mask=inside)
+
+
+@triton.jit
+def root_kernel(x, out, STOCK: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + i)
+    tl.store(out + i, tl.sqrt_rn(v) if STOCK else root_f32(v))

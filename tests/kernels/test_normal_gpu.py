@@ -15,6 +15,7 @@ from tests.kernels.probes import (
     numba_words,
     torch_pairs,
     triton_pairs,
+    triton_roots,
     triton_words,
 )
 
@@ -124,3 +125,10 @@ def test_current_stream_is_used():
         doubled = z + z
     stream.synchronize()
     assert same_bits(doubled.cpu(), 2 * normal((64, 784), seed=9))
+
+
+def test_every_square_root_is_the_right_one():
+    """Of all numbers in [1, 4); the others are these times powers of four."""
+    first, last = (torch.tensor(v).view(torch.int32).item() for v in (1.0, 4.0))
+    x = torch.arange(first, last, dtype=torch.int32, device="cuda").view(torch.float32)
+    assert torch.equal(triton_roots(x), x.double().sqrt().float())

@@ -20,3 +20,13 @@ def fma(a, b, c):
         return wide.to(a.dtype)
     else:
         return tl.fma(a, b, c)
+
+
+@triton.jit
+def negative(x):
+    """-x of floating-point numbers.
+
+    Triton reads -x as the subtraction 0 - x, which costs an instruction and makes 0 of 0, not -0;
+    a product by -1 is a change of sign to LLVM, and most instructions that use it take it along.
+    """
+    return x * -1.0

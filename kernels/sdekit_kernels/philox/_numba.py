@@ -37,16 +37,18 @@ _TOP = np.uint32(1 << 31)
 _SECOND = np.uint32(1 << 30)
 _EIGHTH_TURN = np.uint32(1 << 29)
 _TWO = np.uint32(2)
-_23 = np.uint32(23)
+_EXPONENT = np.uint32(0xFF800000)
 _HALF_WORD = np.uint32(k.SQRT_HALF_WORD)
-_HALF_BITS = np.uint32(k.SQRT_HALF_BITS)
+_TWICE_BITS = np.uint32(k.SQRT_HALF_BITS + (1 << 23))
+_SCALE31 = np.float32(2.0**-31)
+_SHIFT31 = np.float32(2.0**-32)
 _SCALE32 = np.float32(2.0**-32)
 _SHIFT32 = np.float32(2.0**-33)
 _ANGLE32 = np.float32(2.0**-31)
-_MINUS_TWO_LN2_32 = np.float32(k.MINUS_TWO_LN2)
-_MINUS_TWO_32 = np.float32(-2.0)
+_MINUS_TWO_LN2_32 = np.float32(k.MINUS_TWO_LN2 * 2.0**-23)
+_TWO_32 = np.float32(2.0)
 _ONE_32 = np.float32(1.0)
-_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (np.float32(c) for c in k.LOG_F32)
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (np.float32(c) for c in k.LOG_F32_HALVED)
 _S0, _S1, _S2, _S3 = (np.float32(c) for c in k.SIN_F32)
 _C0, _C1, _C2, _C3 = (np.float32(c) for c in k.COS_F32)
 _D0, _D1, _D2, _D3, _D4, _D5, _D6, _D7 = k.LOG_F64
@@ -76,41 +78,40 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 
 @inline
-def _log_f32(e: Any, f: Any) -> Any:
-    """-2 ln((1 + f) 2^e) for 1 + f in [sqrt(1/2), sqrt 2)."""
-    p = fma(_L7, f, _L6)
-    p = fma(p, f, _L5)
-    p = fma(p, f, _L4)
-    p = fma(p, f, _L3)
-    p = fma(p, f, _L2)
-    p = fma(p, f, _L1)
-    p = fma(p, f, _L0)
-    return fma(f * f, p, fma(e, _MINUS_TWO_LN2_32, _MINUS_TWO_32 * f))
+def log_f32(e23: Any, g: Any) -> Any:
+    """-2 ln((1 - g / 2) 2^e) for e23 = 2^23 e and 1 - g / 2 in [sqrt(1/2), sqrt 2)."""
+    p = fma(_L7, g, _L6)
+    p = fma(p, g, _L5)
+    p = fma(p, g, _L4)
+    p = fma(p, g, _L3)
+    p = fma(p, g, _L2)
+    p = fma(p, g, _L1)
+    p = fma(p, g, _L0)
+    return fma(g * g, p, fma(e23, _MINUS_TWO_LN2_32, g))
 
 
 @inline
-def _split_f32(y: Any) -> Any:
-    """Exponent e and m - 1 of y = m 2^e with m in [sqrt(1/2), sqrt 2)."""
-    e = sar_u32(sub_u32(float_to_bits(y), _HALF_BITS), _23)
-    m = bits_to_float(sub_u32(float_to_bits(y), shl_u32(e, _23)))
-    return i32_to_f32(e), m - _ONE_32
+def split_f32(y: Any, least: Any) -> Any:
+    """2^23 e and m of y = m 2^e with m in [c, 2 c), where ``least`` are the bits of c."""
+    e23 = and_u32(sub_u32(float_to_bits(y), least), _EXPONENT)
+    return i32_to_f32(e23), bits_to_float(sub_u32(float_to_bits(y), e23))
 
 
 @inline
 def radius_squared_f32(w: Any) -> Any:
     """-2 ln u for u = (w + 1/2) 2^-32, float32, good to 1.5 units in the last place."""
     near_one = w >= _HALF_WORD
-    y = fma(u32_to_f32(not_u32(w) if near_one else w), _SCALE32, _SHIFT32)
-    e, f = _split_f32(y)
-    return _log_f32(np.float32(0.0) if near_one else e, -y if near_one else f)
+    y = fma(u32_to_f32(not_u32(w) if near_one else w), _SCALE31, _SHIFT31)
+    e23, m = split_f32(y, _TWICE_BITS)
+    return log_f32(np.float32(0.0) if near_one else e23, y if near_one else _TWO_32 - m)
 
 
 @inline
 def radius_squared_sum_f32(w: Any, v: Any) -> Any:
     """-2 ln u(w) - 2 ln u(v) by one logarithm of the product; absolute error 3e-7."""
-    u = fma(u32_to_f32(w), _SCALE32, _SHIFT32) * fma(u32_to_f32(v), _SCALE32, _SHIFT32)
-    e, f = _split_f32(u)
-    return _log_f32(e, f)
+    y = fma(u32_to_f32(w), _SCALE31, _SHIFT31) * fma(u32_to_f32(v), _SCALE32, _SHIFT32)
+    e23, m = split_f32(y, _TWICE_BITS)
+    return log_f32(e23, _TWO_32 - m)
 
 
 @inline
@@ -131,7 +132,7 @@ def cos_sin_f32(w: Any) -> Any:
 
 
 @inline
-def _minus_two_log_f64(y: Any) -> Any:
+def minus_two_log_f64(y: Any) -> Any:
     """-2 ln y for a normal y below 2."""
     bits = float_to_bits(y)
     high = np.uint32(bits >> np.uint64(32))
@@ -154,13 +155,13 @@ def _minus_two_log_f64(y: Any) -> Any:
 @inline
 def radius_squared_f64(w: Any) -> Any:
     """-2 ln u for u = (w + 1/2) 2^-32 in float64."""
-    return _minus_two_log_f64((u32_to_f64(w) + 0.5) * 2.0**-32)
+    return minus_two_log_f64((u32_to_f64(w) + 0.5) * 2.0**-32)
 
 
 @inline
 def radius_squared_sum_f64(w: Any, v: Any) -> Any:
     """-2 ln u(w) - 2 ln u(v) by one logarithm of the product."""
-    return _minus_two_log_f64((u32_to_f64(w) + 0.5) * (u32_to_f64(v) + 0.5) * 2.0**-64)
+    return minus_two_log_f64((u32_to_f64(w) + 0.5) * (u32_to_f64(v) + 0.5) * 2.0**-64)
 
 
 @inline

@@ -6,8 +6,9 @@ as one, and nothing else may be fused, or the bits would differ from the CPU's.
 
 import triton
 import triton.language as tl
+from triton.language.target_info import is_cuda
 
-from sdekit_kernels._gpu.ops import fma
+from sdekit_kernels._gpu.ops import INTERPRETED, fma, negative
 from sdekit_kernels.philox import constants as k
 
 _M0: tl.constexpr = tl.constexpr(k.PHILOX_M0)
@@ -15,10 +16,10 @@ _M1: tl.constexpr = tl.constexpr(k.PHILOX_M1)
 _W0: tl.constexpr = tl.constexpr(k.PHILOX_W0)
 _W1: tl.constexpr = tl.constexpr(k.PHILOX_W1)
 _HALF_WORD: tl.constexpr = tl.constexpr(k.SQRT_HALF_WORD)
-_HALF_BITS: tl.constexpr = tl.constexpr(k.SQRT_HALF_BITS)
+_TWICE_BITS: tl.constexpr = tl.constexpr(k.SQRT_HALF_BITS + (1 << 23))
 _HALF_BITS_HIGH: tl.constexpr = tl.constexpr(k.SQRT_HALF_BITS_64 >> 32)
 _MINUS_TWO_LN2: tl.constexpr = tl.constexpr(k.MINUS_TWO_LN2)
-_L: tl.constexpr = tl.constexpr(k.LOG_F32)
+_L: tl.constexpr = tl.constexpr(k.LOG_F32_HALVED)
 _S: tl.constexpr = tl.constexpr(k.SIN_F32)
 _C: tl.constexpr = tl.constexpr(k.COS_F32)
 _L64: tl.constexpr = tl.constexpr(k.LOG_F64)
@@ -27,17 +28,31 @@ _C64: tl.constexpr = tl.constexpr(k.COS_F64)
 
 
 @triton.jit
+def _product(c, M: tl.constexpr):
+    """High and low word of c M, by one instruction on NVIDIA and one on AMD."""
+    if not INTERPRETED and is_cuda():
+        # LLVM would make two multiplications of it wherever it sees both words taken.
+        return tl.inline_asm_elementwise(
+            "{.reg .u64 p; mul.wide.u32 p, $2, $3; mov.b64 {$1, $0}, p;}",
+            "=r,=r,r,r",
+            [c, tl.full([], M, tl.uint32)],
+            (tl.uint32, tl.uint32),
+            True,
+            1,
+        )
+    else:
+        product = c.to(tl.uint64) * tl.full([], M, tl.uint64)
+        return (product >> 32).to(tl.uint32), product.to(tl.uint32)
+
+
+@triton.jit
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32 on uint32 tensors."""
-    m0 = tl.full([], _M0, tl.uint32)
-    m1 = tl.full([], _M1, tl.uint32)
     w0 = tl.full([], _W0, tl.uint32)
     w1 = tl.full([], _W1, tl.uint32)
     for _ in tl.static_range(10):
-        h0 = tl.umulhi(c0, m0)
-        l0 = c0 * m0
-        h1 = tl.umulhi(c2, m1)
-        l1 = c2 * m1
+        h0, l0 = _product(c0, _M0)
+        h1, l1 = _product(c2, _M1)
         c0 = h1 ^ c1 ^ k0
         c1 = l1
         c2 = h0 ^ c3 ^ k1
@@ -57,7 +72,7 @@ def _horner(t, C: tl.constexpr, N: tl.constexpr, dtype: tl.constexpr):
 
 
 @triton.jit
-def _minus_two_log_f64(y):
+def minus_two_log_f64(y):
     """-2 ln y for a normal y below 2."""
     bits = y.to(tl.int64, bitcast=True)
     e = ((bits >> 32).to(tl.int32) - _HALF_BITS_HIGH) >> 20
@@ -71,37 +86,37 @@ def _minus_two_log_f64(y):
 
 
 @triton.jit
-def _log_f32(e, f):
-    """-2 ln((1 + f) 2^e) for 1 + f in [sqrt(1/2), sqrt 2)."""
-    c = tl.full(f.shape, _MINUS_TWO_LN2, tl.float32)
-    return fma(f * f, _horner(f, _L, 8, tl.float32), fma(e.to(tl.float32), c, -2.0 * f))
+def log_f32(e23, g):
+    """-2 ln((1 - g / 2) 2^e) for e23 = 2^23 e and 1 - g / 2 in [sqrt(1/2), sqrt 2)."""
+    c = tl.full(g.shape, _MINUS_TWO_LN2 * 2.0**-23, tl.float32)
+    return fma(g * g, _horner(g, _L, 8, tl.float32), fma(e23.to(tl.float32), c, g))
 
 
 @triton.jit
-def _split_f32(y):
-    """Exponent e and m - 1 of y = m 2^e with m in [sqrt(1/2), sqrt 2)."""
+def split_f32(y, LEAST: tl.constexpr):
+    """2^23 e and m of y = m 2^e with m in [c, 2 c), where LEAST are the bits of c."""
     bits = y.to(tl.int32, bitcast=True)
-    e = (bits - _HALF_BITS) >> 23
-    return e, (bits - (e << 23)).to(tl.float32, bitcast=True) - 1.0
+    e23 = (bits - LEAST) & -0x800000
+    return e23, (bits - e23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _uniform_f32(w):
-    """(w + 1/2) 2^-32 in float32."""
-    scale = tl.full(w.shape, 2.3283064365386963e-10, tl.float32)  # 2^-32
-    return fma(w.to(tl.float32), scale, tl.full(w.shape, 1.1641532182693481e-10, tl.float32))
+def _uniform_f32(w, SCALE: tl.constexpr):
+    """(w + 1/2) SCALE in float32, for a power of two."""
+    scale = tl.full(w.shape, SCALE, tl.float32)
+    return fma(w.to(tl.float32), scale, tl.full(w.shape, 0.5 * SCALE, tl.float32))
 
 
 @triton.jit
 def radius_squared(w, F64: tl.constexpr):
     """-2 ln u for u = (w + 1/2) 2^-32."""
     if F64:
-        return _minus_two_log_f64((w.to(tl.float64) + 0.5) * 2.3283064365386963e-10)
+        return minus_two_log_f64((w.to(tl.float64) + 0.5) * 2.3283064365386963e-10)
     else:
         near_one = w >= tl.full([], _HALF_WORD, tl.uint32)
-        y = _uniform_f32(tl.where(near_one, w ^ 0xFFFFFFFF, w))
-        e, f = _split_f32(y)
-        return _log_f32(tl.where(near_one, 0, e), tl.where(near_one, -y, f))
+        y = _uniform_f32(tl.where(near_one, w ^ 0xFFFFFFFF, w), 2.0**-31)
+        e23, m = split_f32(y, _TWICE_BITS)
+        return log_f32(tl.where(near_one, 0, e23), tl.where(near_one, y, 2.0 - m))
 
 
 @triton.jit
@@ -109,10 +124,10 @@ def radius_squared_sum(w, v, F64: tl.constexpr):
     """-2 ln u(w) - 2 ln u(v) by one logarithm of the product; absolute error 3e-7 in float32."""
     if F64:
         product = (w.to(tl.float64) + 0.5) * (v.to(tl.float64) + 0.5)
-        return _minus_two_log_f64(product * 5.421010862427522e-20)  # 2^-64
+        return minus_two_log_f64(product * 5.421010862427522e-20)  # 2^-64
     else:
-        e, f = _split_f32(_uniform_f32(w) * _uniform_f32(v))
-        return _log_f32(e, f)
+        e23, m = split_f32(_uniform_f32(w, 2.0**-31) * _uniform_f32(v, 2.0**-32), _TWICE_BITS)
+        return log_f32(e23, 2.0 - m)
 
 
 @triton.jit
@@ -136,8 +151,8 @@ def cos_sin(w, F64: tl.constexpr):
     cos_sign = (v + 0x40000000) & 0x80000000
     sin_sign = v & 0x80000000
     if F64:
-        x = tl.where(cos_sign != 0, -x, x)
-        y = tl.where(sin_sign != 0, -y, y)
+        x = tl.where(cos_sign != 0, negative(x), x)
+        y = tl.where(sin_sign != 0, negative(y), y)
     else:
         # One three-input logic operation a sign, where a select would also need a comparison.
         x = (x.to(tl.uint32, bitcast=True) ^ cos_sign).to(tl.float32, bitcast=True)
@@ -146,9 +161,28 @@ def cos_sin(w, F64: tl.constexpr):
 
 
 @triton.jit
+def root_f32(x):
+    """The correctly rounded square root of x in [2^-60, 2^60].
+
+    The stock root serves every x, by branches and a call: three times the instructions. On NVIDIA
+    this is what it does for such x, operation by operation (a test reads both). Elsewhere one step
+    of Newton's is made first; then an estimate of 1 / sqrt x that is good to 2^-20 will do (a test
+    takes every x and every such estimate), and AMD's is good to 2^-23.
+    """
+    y = tl.rsqrt(x)
+    s = x * y
+    h = 0.5 * y
+    if INTERPRETED or not is_cuda():
+        e = fma(negative(h), s, tl.full(x.shape, 0.5, tl.float32))
+        s = fma(s, e, s)
+        h = fma(h, e, h)
+    return fma(fma(negative(s), s, x), h, s)
+
+
+@triton.jit
 def normal_pair(w0, w1, F64: tl.constexpr):
     """Two independent normals from two words (Box & Muller 1958)."""
     r2 = radius_squared(w0, F64)
-    r = tl.sqrt(r2) if F64 else tl.sqrt_rn(r2)
+    r = tl.sqrt(r2) if F64 else root_f32(r2)
     c, s = cos_sin(w1, F64)
     return r * c, r * s

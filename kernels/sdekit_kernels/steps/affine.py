@@ -228,6 +228,7 @@ def _run_triton(
                 KIND_A=coefficients[0].kind,
                 KIND_B=coefficients[1].kind,
                 KIND_C=coefficients[2].kind,
+                UNIT=coefficients[0].kind == 0 and coefficients[0].number == 1.0,
                 ROOT=root,
                 NOISY=coefficients[2].noisy,
                 WANT_MEAN=mean is not None,

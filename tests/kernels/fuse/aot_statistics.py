@@ -59,7 +59,7 @@ def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
     constants = {"SAVE": True, "PAIRS": False, "BLOCK": shape.block}
     kernel = kernel_of(program, variant.groups)
     compiled = aot.compile_kernel(kernel, types, constants, gpu, **shape.options)
-    found = aot.read_amd(compiled) if gpu.backend == "hip" else aot.read_cuda(compiled)
+    found = aot.read_code(aot.machine_code(compiled), gpu)
     if gpu.backend != "hip":
         found["atomics"] = compiled.asm["ptx"].count("atom.global")
     return f"{name} {target}", found

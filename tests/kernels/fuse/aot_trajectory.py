@@ -11,8 +11,6 @@ import argparse
 import json
 import multiprocessing
 import re
-import subprocess
-import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -96,14 +94,8 @@ def normals_in_loop(program: Program, lanes: int, shape: Shape) -> int:
     return paths * steps * max(len(program.noise), 1)
 
 
-def read_loop(cubin: bytes) -> int:
+def read_loop(sass: str) -> int:
     """Instructions of the longest loop that holds no other; slow paths out of line not counted."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        tool = str(aot.TOOLS / "cuobjdump")
-        command = [tool, "--dump-sass", file.name]
-        sass = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     code = [
         (int(m.group(1), 16), m.group(2))
         for m in re.finditer(r"/\*([0-9a-f]{4,5})\*/\s+([@A-Z][^;]*);", sass)
@@ -139,10 +131,10 @@ def read_variant(variant: Variant, target: str) -> dict[str, Any]:
     constants = {"SAVE": variant.save, "PAIRS": variant.pairs, "BLOCK": shape.block}
     kernel = kernel_of(program)
     compiled = aot.compile_kernel(kernel, types, constants, gpu, **shape.options)
-    if gpu.backend == "hip":
-        found = aot.read_amd(compiled)
-    else:
-        found = aot.read_cuda(compiled) | {"loop": read_loop(compiled.asm["cubin"])}
+    code = aot.machine_code(compiled)
+    found = aot.read_code(code, gpu)
+    if gpu.backend == "cuda":
+        found["loop"] = read_loop(code)
     found["normals"] = normals_in_loop(program, gpu.warp_size, shape)
     return found
 

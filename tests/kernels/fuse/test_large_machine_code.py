@@ -20,20 +20,22 @@ from tests.kernels.fuse import large
 # Instructions in the loop for each normal (of "flow" and "one noise", a quarter of a step) and its
 # share of the step, on sm_90 and sm_80: 3 % above what Triton 3.7.1 gives for the costlier one.
 BUDGETS: dict[str, float] = {
-    "64": 46.5,
-    "64 saved": 50.5,
-    "63 pairs": 47.5,
-    "64 neighbours float64": 100,
-    "32 linear float64": 160,
-    "16 general": 95.5,
+    "64": 38,
+    "64 saved": 41.5,
+    "63 pairs": 39,
+    "64 neighbours float64": 100.5,
+    "32 linear float64": 161,
+    "16 general": 87.5,
     "16 general float64": 146,
-    "64 heun float64": 111,
-    "64 flow float64": 402,
+    "64 heun float64": 109,
+    "64 flow float64": 336,
     "64 one noise float64": 91.5,
-    "64 longest": 125,
+    "64 longest": 115,
     "64 softmax float64": 177,
 }
-REGISTERS = {"64": 128, "64 saved": 128, "63 pairs": 128, "16 general": 128}  # 16 warps a processor
+# 15 warps a processor, or 16. Held to 128, "64" has the instructions that it has without a limit,
+# but the longest step spills.
+REGISTERS = {"64": 136, "64 saved": 128, "63 pairs": 128, "16 general": 128}
 SPILLS = {"64 softmax float64": 0.02}  # 266 words at once; the share of the loop's instructions
 SECONDS = 40  # of a processor, for the longest; some 6 where nothing else runs
 

@@ -18,21 +18,21 @@ ROOT = Path(__file__).parents[3]
 # Instructions in the loop for each normal and its share of the step, on sm_90 and sm_80: about 3 %
 # above what Triton 3.7.1 gives for the costlier of the two.
 BUDGETS: dict[str, float] = {
-    "ou": 54.5,
-    "ou few paths": 57.5,
-    "ou float64": 93.5,
-    "gbm": 49.5,
-    "gbm few paths": 51,
-    "gbm saved": 54.5,
-    "gbm pairs": 50.5,
-    "lorenz": 51,
-    "ou of 8": 49,
-    "sine": 134,  # with e^x and tanh
+    "ou": 44,
+    "ou few paths": 49,
+    "ou float64": 83,
+    "gbm": 39,
+    "gbm few paths": 41,
+    "gbm saved": 42.5,
+    "gbm pairs": 39,
+    "lorenz": 40,
+    "ou of 8": 37.5,
+    "sine": 122.5,  # with e^x and tanh
     # One step of 28 operations with each elementary function once.
     "functions": 810,
     "functions float64": 1860,
 }
-GOAL = 55  # of a GBM of three components, whatever the number of paths
+GOAL = 45  # of a GBM of three components, whatever the number of paths
 
 
 @pytest.fixture(scope="module")

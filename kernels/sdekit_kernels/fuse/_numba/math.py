@@ -28,7 +28,7 @@ from sdekit_kernels._cpu.ops import (
     trunc,
 )
 from sdekit_kernels.philox import constants as k
-from sdekit_kernels.philox._numba import _log_f32, _minus_two_log_f64, _split_f32
+from sdekit_kernels.philox._numba import log_f32, minus_two_log_f64, split_f32
 
 _F = np.float32
 _INF32, _NAN32 = _F(np.inf), _F(np.nan)
@@ -52,6 +52,7 @@ _0, _1, _2, _HALF = _F(0.0), _F(1.0), _F(2.0), _F(0.5)
 _TINY32, _TINY64 = _F(2.0**-126), 2.0**-1022
 _BIAS32, _BIAS64 = np.uint32(127), np.uint32(1023)
 _23 = np.uint32(23)
+_HALF_BITS = np.uint32(k.SQRT_HALF_BITS)
 _52 = np.uint64(52)
 
 
@@ -138,9 +139,9 @@ def log32(x: Any) -> Any:
     """ln x."""
     small = x < _TINY32
     y = x * _F(2.0**24) if small else x
-    e, f = _split_f32(y if y > _0 else _1)
-    e = e - _F(24.0) if small else e
-    y = _F(-0.5) * _log_f32(e, f)
+    e23, m = split_f32(y if y > _0 else _1, _HALF_BITS)
+    e23 = e23 - _F(24 * 2.0**23) if small else e23
+    y = _F(-0.5) * log_f32(e23, _2 - _2 * m)
     y = x if x == _INF32 else y
     y = -_INF32 if x == _0 else y
     return _NAN32 if (x < _0 or x != x) else y
@@ -151,7 +152,7 @@ def log64(x: Any) -> Any:
     """ln x."""
     small = x < _TINY64
     y = x * 2.0**54 if small else x
-    y = -0.5 * _minus_two_log_f64(y if y > 0.0 else 1.0)
+    y = -0.5 * minus_two_log_f64(y if y > 0.0 else 1.0)
     y = y - 54.0 * math.log(2.0) if small else y
     y = x if x == np.inf else y
     y = -np.inf if x == 0.0 else y

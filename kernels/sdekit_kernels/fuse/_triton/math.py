@@ -16,11 +16,11 @@ import math
 import triton
 import triton.language as tl
 
-from sdekit_kernels._gpu.ops import INTERPRETED
+from sdekit_kernels._gpu.ops import INTERPRETED, negative
 from sdekit_kernels._gpu.ops import fma as _fma
 from sdekit_kernels.fuse._triton import coefficients as k
-from sdekit_kernels.philox._triton import _log_f32, _minus_two_log_f64, _split_f32
-from sdekit_kernels.philox.constants import LOG_F64
+from sdekit_kernels.philox._triton import log_f32, minus_two_log_f64, split_f32
+from sdekit_kernels.philox.constants import LOG_F64, SQRT_HALF_BITS
 
 __all__ = [
     "acos", "asin", "atan", "atan2", "cos", "cosh", "divide", "erf", "erfc", "exp", "expm1", "fma",
@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 _INF: tl.constexpr = tl.constexpr(math.inf)
+_HALF_BITS: tl.constexpr = tl.constexpr(SQRT_HALF_BITS)
 _ALL: tl.constexpr = tl.constexpr(tl.PropagateNan.ALL)
 # Adding 1.5 times the last power of two with a unit of 1 rounds to an integer, and leaves it in the
 # low bits.
@@ -296,13 +297,13 @@ def log(x):
     if x.dtype == tl.float64:
         small = x < 2.0**-1022
         y = tl.where(small, x * 2.0**54, x)
-        y = -0.5 * _minus_two_log_f64(tl.where(y > 0.0, y, 1.0))
+        y = -0.5 * minus_two_log_f64(tl.where(y > 0.0, y, 1.0))
         y = tl.where(small, y - 54.0 * _LN2_64, y)
     else:
         small = x < 2.0**-126
         y = tl.where(small, x * 2.0**24, x)
-        e, f = _split_f32(tl.where(y > 0.0, y, 1.0))
-        y = -0.5 * _log_f32(tl.where(small, e - 24, e), f)
+        e23, m = split_f32(tl.where(y > 0.0, y, 1.0), _HALF_BITS)
+        y = -0.5 * log_f32(tl.where(small, e23 - (24 << 23), e23), 2.0 - 2.0 * m)
     y = tl.where(x == _INF, x, y)
     y = tl.where(x == 0.0, -_INF, y)
     return tl.where(x >= 0.0, y, float("nan"))
@@ -330,8 +331,8 @@ def power(x, y):
     whole = tl.floor(y) == y
     half = 0.5 * y
     odd = whole & (tl.floor(half) != half)
-    negative = with_sign(_like(1.0, x), x) < 0.0
-    z = tl.where(negative & odd, -size, size)
+    below = with_sign(_like(1.0, x), x) < 0.0
+    z = tl.where(below & odd, negative(size), size)
     z = tl.where((x < 0.0) & (x > -_INF) & ~whole, float("nan"), z)
     z = tl.where((x == -1.0) & (tl.abs(y) == _INF), 1.0, z)
     return tl.where((y == 0.0) | (x == 1.0), 1.0, z)
@@ -345,7 +346,7 @@ def _power_positive(x, y):
     """
     high, low = _log_in_two(x)
     p = y * high
-    rest = fma(y, high, -p) + y * low
+    rest = fma(y, high, negative(p)) + y * low
     inside = _between(p, -746.0, 710.0)
     n, q = _reduced(inside)
     # e^(r + rest) = e^r + e^r rest
@@ -364,16 +365,16 @@ def _log_in_two(x):
     f, g = m - 1.0, m + 1.0
     g_low = m - (g - 1.0)
     s = f / g
-    s_low = (fma(-s, g, f) - s * g_low) / g
+    s_low = (fma(negative(s), g, f) - s * g_low) / g
     t = s * s
-    t_low = fma(s, s, -t) + 2.0 * s * s_low
+    t_low = fma(s, s, negative(t)) + 2.0 * s * s_low
     b = t * _polynomial(t, _LOG_64, 7)
     a = b + _LOG_FIRST[0]
     a_low = b - (a - _LOG_FIRST[0]) + _LOG_FIRST[1]
     u = s * t
-    u_low = fma(s, t, -u) + (s * t_low + s_low * t)
+    u_low = fma(s, t, negative(u)) + (s * t_low + s_low * t)
     w = u * a
-    w_low = fma(u, a, -w) + (u * a_low + u_low * a)
+    w_low = fma(u, a, negative(w)) + (u * a_low + u_low * a)
     # e ln 2 + 2 s + w, from the largest to the smallest.
     count = tl.where(small, e - 54, e).to(tl.float64)
     high = count * _LN2_42
@@ -422,7 +423,7 @@ def _turned(q, s, c):
     """s, c, -s, -c for q = 0, 1, 2, 3."""
     y = tl.where((q & 1) != 0, c, s)
     if y.dtype == tl.float64:
-        return tl.where((q & 2) != 0, -y, y)
+        return tl.where((q & 2) != 0, negative(y), y)
     else:
         sign = (q.to(tl.uint32, bitcast=True) << 30) & 0x80000000
         return (y.to(tl.uint32, bitcast=True) ^ sign).to(tl.float32, bitcast=True)
@@ -447,7 +448,7 @@ def tan(x):
     """Tangent."""
     q, s, c = _quadrant(x)
     odd = (q & 1) != 0
-    return divide(tl.where(odd, -c, s), tl.where(odd, s, c))
+    return divide(tl.where(odd, negative(c), s), tl.where(odd, s, c))
 
 
 @triton.jit
@@ -531,6 +532,6 @@ def erfc(x):
         p = _polynomial(divide(a - 3.0, a + 3.0), _ERFC_32, 10)
     square = a * a
     e = exp(-square)
-    e = fma(-e, fma(a, a, -square), e)
+    e = fma(negative(e), fma(a, a, negative(square)), e)
     y = divide(p, fma(a, _like(2.0, a), _like(1.0, a))) * e
     return tl.where(x < 0.0, 2.0 - y, y)

@@ -187,7 +187,7 @@ class _Printer:
             return f"{a} {_INFIX[op]} {b}"
         a = [self.operand(x) for x in node.args]
         if op == "neg":
-            return f"-{a[0]}"
+            return f"{a[0]} * -1.0"  # see ``negative`` in ``_gpu/ops.py``
         if op == "not":
             return f"{a[0]} == 0"
         if op == "isnan":

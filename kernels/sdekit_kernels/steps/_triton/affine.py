@@ -57,6 +57,7 @@ def affine_kernel(
     KIND_A: tl.constexpr,
     KIND_B: tl.constexpr,
     KIND_C: tl.constexpr,
+    UNIT: tl.constexpr,
     ROOT: tl.constexpr,
     NOISY: tl.constexpr,
     WANT_MEAN: tl.constexpr,
@@ -65,13 +66,16 @@ def affine_kernel(
     BLOCK: tl.constexpr,
     F64: tl.constexpr,
 ):
+    """UNIT: a is the number 1, and x is not multiplied."""
     DTYPE: tl.constexpr = tl.float64 if F64 else tl.float32
     call, row, place = locate(per_row, magic, shift, BLOCK)
     offset, mask, component = tile_offsets(call, row, place, n_calls, dim, LANES, ALIGNED)
     # The loads are issued first: the noise is made while they are under way.
     xs = tl.load(x + offset, mask=mask, other=0.0).to(DTYPE)
     ss = tl.load(s + offset, mask=mask, other=0.0).to(DTYPE)
-    ca = coefficient(a, a_number, row, component, offset, mask, KIND_A, DTYPE)
+    scaled = xs
+    if not UNIT:
+        scaled = coefficient(a, a_number, row, component, offset, mask, KIND_A, DTYPE) * xs
     cb = coefficient(b, b_number, row, component, offset, mask, KIND_B, DTYPE)
     cc = coefficient(c, c_number, row, component, offset, mask, KIND_C, DTYPE)
     if NOISY:
@@ -79,7 +83,7 @@ def affine_kernel(
         if ROOT:
             cc = cc * (tl.sqrt(tl.abs(cb)) if F64 else tl.sqrt_rn(tl.abs(cb)))
     shape: tl.constexpr = [BLOCK, LANES]
-    m = fma(tl.broadcast_to(cb, shape), ss, ca * xs)
+    m = fma(tl.broadcast_to(cb, shape), ss, scaled)
     if WANT_MEAN:
         tl.store(mean + offset, m.to(mean.dtype.element_ty), mask=mask)
     x_next = m
