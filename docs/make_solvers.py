@@ -1,7 +1,8 @@
 """Write docs/solvers.md from the table of solvers and what is measured of them.
 
     python docs/make_solvers.py            # measures everything again, some minutes
-    python docs/make_solvers.py --missing  # what docs/solvers.json has not, or of other orders
+    python docs/make_solvers.py --missing  # the machine code, and orders that docs/solvers.json
+                                           # has not, or that are declared otherwise now
     python docs/make_solvers.py --page     # the page alone, from docs/solvers.json
 
 The cases are those of the tests (tests/solvers/cases.py); the machine instructions are read from
@@ -37,15 +38,14 @@ PAGE = ROOT / "docs" / "solvers.md"
 def measure(known: dict[str, Any]) -> None:
     """Orders of every case, and instructions of every method, into ``RESULTS``.
 
-    known: what was measured before, and is not measured again.
+    known: what was measured before, of which the orders are not measured again.
     """
     from tests.solvers.cases import measure_strong, measure_weak, strong_cases, weak_cases
 
     before = {key_of(row): row for row in known["orders"]}
     found: dict[str, Any] = {"orders": [], "instructions": {}}
     for solver in tqdm(SOLVERS.values(), desc="machine code"):
-        name = solver.name
-        found["instructions"][name] = known["instructions"].get(name) or instructions(solver)
+        found["instructions"][solver.name] = instructions(solver)
     cases = [(c, measure_strong) for c in strong_cases()]
     cases += [(c, measure_weak) for c in weak_cases()]
     found["orders"] = [before[key(case)] for case, _ in cases if key(case) in before]
@@ -137,11 +137,12 @@ def instructions(solver: Solver) -> dict[str, Any]:
     shape = launch_shape(program, 1 << 23, Gpu(132, 32, False))
     constants = {"SAVE": False, "PAIRS": False, "BLOCK": shape.block}
     compiled = aot.compile_kernel(kernel_of(program), types, constants, target, **shape.options)
-    usage = aot.read_cuda(compiled)
+    code = aot.machine_code(compiled)
+    usage = aot.read_code(code, target)
     grouped = any(call.grouped for call in program.calls) or not program.calls
     steps = 4 if grouped and program.calls else 1
     paths = shape.block // (shape.warps * 32)
-    loop = read_loop(compiled.asm["cubin"])
+    loop = read_loop(code)
     name = getattr(sde, "name", type(sde).__name__)
     return {"each": round(loop / (paths * steps)), "on": name, "spills": usage.get("local", 0)}
 
@@ -256,7 +257,7 @@ def main() -> None:
     os.environ.pop("TRITON_INTERPRET", None)  # machine code is wanted
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", action="store_true", help="from the last measurements")
-    parser.add_argument("--missing", action="store_true", help="measure what is not there yet")
+    parser.add_argument("--missing", action="store_true", help="measure no order again")
     given = parser.parse_args()
     if not given.page:
         nothing = {"orders": [], "instructions": {}}

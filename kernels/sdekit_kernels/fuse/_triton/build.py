@@ -80,8 +80,8 @@ def launch_shape(program: Program, n: int, gpu: Gpu, sums: bool = False) -> Shap
 
     One warp an instance spreads few paths over all processors. Where there are enough for several
     rounds, a light kernel takes two paths a thread: constants, counters and the reads of the step
-    table serve both, some 4 % of the instructions (GBM of three components on sm_90: 48 a normal
-    against 50). Where it makes ``sums``, an instance is one warp: several would meet in shared
+    table serve both, some 5 % of the instructions (GBM of three components on sm_90: 37 a normal
+    against 39). Where it makes ``sums``, an instance is one warp: several would meet in shared
     memory, and the sums of two paths a thread would push their states out of the registers.
     """
     if not sums and _light(program) and n >= 4096 * gpu.processors:
