@@ -14,10 +14,13 @@ try:
 except ModuleNotFoundError:  # a GPU machine's own Python: ``make gpu`` runs what does without
     settings = None
 
+from tests.interpreter import hasten
+
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     # Triton looks at this when a kernel is defined: it must be set before any kernel is imported.
     os.environ["TRITON_INTERPRET"] = "1"
+    hasten()
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 

@@ -30,12 +30,15 @@ _C64: tl.constexpr = tl.constexpr(k.COS_F64)
 @triton.jit
 def _product(c, M: tl.constexpr):
     """High and low word of c M, by one instruction on NVIDIA and one on AMD."""
-    if not INTERPRETED and is_cuda():
+    m = tl.full([], M, tl.uint32)
+    if INTERPRETED:
+        return tl.umulhi(c, m), c * m
+    elif is_cuda():
         # LLVM would make two multiplications of it wherever it sees both words taken.
         return tl.inline_asm_elementwise(
             "{.reg .u64 p; mul.wide.u32 p, $2, $3; mov.b64 {$1, $0}, p;}",
             "=r,=r,r,r",
-            [c, tl.full([], M, tl.uint32)],
+            [c, m],
             (tl.uint32, tl.uint32),
             True,
             1,
