@@ -13,6 +13,7 @@ import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from scipy.integrate import solve_ivp
 
@@ -81,6 +82,12 @@ class Case(NamedTuple):
         return "-".join(words)
 
 
+def together(cases):
+    """As pytest's parameters, by noise: whoever runs a part of them makes few of the paths."""
+    ordered = sorted(cases, key=lambda case: (case.noise_type, case.problem))
+    return [pytest.param(case, id=case.id) for case in ordered]
+
+
 def general_solvers():
     """(solver, noise type, interpretation), the latter once where both are one."""
     for solver in SOLVERS.values():
@@ -110,7 +117,13 @@ def field_for(solver, noise, which, mixed=False, **options):
 # -- strong orders -------------------------------------------------------------------------------
 
 
+@lru_cache
 def strong_cases():
+    """All of them, made once a process."""
+    return tuple(_strong_cases())
+
+
+def _strong_cases():
     for solver, noise, which in general_solvers():
         declared = solver.strong_order.get(noise, 0.0)
         if not declared:
@@ -217,7 +230,13 @@ def closed_path(form, noise):
 # -- weak orders ---------------------------------------------------------------------------------
 
 
+@lru_cache
 def weak_cases():
+    """All of them, made once a process."""
+    return tuple(_weak_cases())
+
+
+def _weak_cases():
     for solver, noise, which in general_solvers():
         declared = solver.weak_order[noise]
         for components in (1, 2):

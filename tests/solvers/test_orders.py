@@ -12,7 +12,14 @@ import math
 
 import pytest
 
-from tests.solvers.cases import Case, measure_ode, measure_strong, ode_solvers, strong_cases
+from tests.solvers.cases import (
+    Case,
+    measure_ode,
+    measure_strong,
+    ode_solvers,
+    strong_cases,
+    together,
+)
 
 WITHIN = 0.15
 EXACT = 1e-12
@@ -28,7 +35,7 @@ def check(case, measured):
         assert measured.order + measured.half_width < case.declared + WITHIN, measured
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, id=c.id) for c in strong_cases()])
+@pytest.mark.parametrize("case", together(strong_cases()))
 def test_strong_order(case: Case) -> None:
     check(case, measure_strong(case))
 

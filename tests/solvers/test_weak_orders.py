@@ -13,12 +13,12 @@ import math
 
 import pytest
 
-from tests.solvers.cases import ROUNDING, Case, measure_weak, weak_cases
+from tests.solvers.cases import ROUNDING, Case, measure_weak, together, weak_cases
 
 WITHIN = 0.15
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, id=c.id) for c in weak_cases()])
+@pytest.mark.parametrize("case", together(weak_cases()))
 def test_weak_order(case: Case) -> None:
     measured = measure_weak(case)
     assert measured.half_width == 0.0
