@@ -1,4 +1,4 @@
-"""Triton's interpreter without what it does over and over: a third of the time it would take.
+"""Triton's interpreter without what it does over and over, which is more than half of its time.
 
 Before each call of a function by a kernel it looks through all names of ``triton.language`` and
 replaces those that it has replaced already; for each array it writes a table of all types.

@@ -28,9 +28,9 @@ NOISE_TEXT = (
 STEPS_TEXT = (
     "One step. bytes: what must move at the least, each tensor once a pass. copy: a copy of as "
     "many bytes, timed in the same way. ratio: achieved bytes/s over the copy's; 0.85 is the aim, "
-    "which by their instructions no step can reach on an H200 for samples of one to three "
-    "components, nor the norms of a 16-bit langevin_step: there the noise is the bound "
-    "(tests/kernels/test_machine_code.py). "
+    "which by their instructions em_step and langevin_step cannot reach on an H200 for float32 "
+    "samples of one to three components, nor the norms of a 16-bit langevin_step: there the noise "
+    "is the bound (tests/kernels/test_machine_code.py). "
     "eager: the same update in eager torch. error: of x_next against float64, over the whole "
     "tensor, with the outputs poisoned by NaN before."
 )

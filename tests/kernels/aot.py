@@ -32,6 +32,7 @@ TARGETS = {
     "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
+OTHERS = {f"sm_{n}": GPUTarget("cuda", n, 32) for n in (75, 86, 89, 100, 120)}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -121,35 +122,34 @@ def read_cuda(sass: str) -> dict[str, Any]:
 
 
 def root_formula(sass: str) -> str:
-    """What a square root makes of x and the estimate y of 1 / sqrt x, along the short way.
+    """What a square root stores, of x and the estimate y of 1 / sqrt x, along the short way.
 
     Jumps are taken: for numbers near 1 the stock root jumps over its call. Operands of products are
-    sorted, as their order is the compiler's.
+    sorted, as their order is the compiler's. FTZ changes nothing where nothing is subnormal; an
+    operation that rounds otherwise, or clamps, is none of those that are read here.
     """
-    code = re.findall(r"/\*([0-9a-f]{4})\*/\s+(@!?P\d\s+)?([A-Z0-9.]+)\s*([^;]*);", sass)
-    places = {int(place, 16): i for i, (place, *_) in enumerate(code)}
-    at = next(i for i, (_, _, op, _) in enumerate(code) if op == "MUFU.RSQ")
+    code = re.findall(r"/\*([0-9a-f]{4})\*/\s+(?:@!?U?P\d\s+)?([A-Z0-9.]+)\s*([^;]*);", sass)
+    places = {int(place, 16): i for i, (place, _, _) in enumerate(code)}
+    at = next(i for i, (_, op, _) in enumerate(code) if op == "MUFU.RSQ")
     names: dict[str, str] = {}
-    for name, register in zip("yx", code[at][3].split(","), strict=True):
+    for name, register in zip("yx", code[at][2].split(","), strict=True):
         names[register.strip()] = name
     while True:
         at += 1
-        _, condition, op, text = code[at]
-        if op == "BRA" and condition:
-            at = places[int(text, 16)] - 1
+        _, op, text = code[at]
+        if op == "BRA":
+            at = places[int(text.split()[-1], 16)] - 1
             continue
         target, *operands = [part.strip().removesuffix(".reuse") for part in text.split(",")]
+        if op.startswith("STG"):
+            return names[operands[-1]]
         signs = ["-" if v.startswith("-") else "" for v in operands]
         known = [names.get(v.lstrip("-"), v.lstrip("-")) for v in operands]
         values = [sign + v for sign, v in zip(signs, known, strict=True)]
         names.pop(target, None)
-        if op.startswith(("FMUL", "FFMA")) and not any(re.match("-?R[0-9]", v) for v in values):
+        if op in ("FMUL", "FMUL.FTZ", "FFMA", "FFMA.FTZ"):
             product = " * ".join(sorted(values[:2]))
-            names[target] = (
-                f"({product})" if op.startswith("FMUL") else f"({product} + {values[2]})"
-            )
-            if names[target].count("+") == 2:
-                return names[target]
+            names[target] = f"({product})" if op[1] == "M" else f"({product} + {values[2]})"
 
 
 def read_amd(text: str) -> dict[str, Any]:
@@ -200,8 +200,9 @@ def root_variants() -> Iterator[Variant]:
     from tests.kernels.probes_triton import root_kernel
 
     types = {"x": "*fp32", "out": "*fp32"}
+    extra = {"per_thread": 1, "targets": (*TARGETS, *OTHERS)}
     for name, stock in (("root", False), ("root stock", True)):
-        yield name, root_kernel, types, {"STOCK": stock, "BLOCK": 128}, {"per_thread": 1}
+        yield name, root_kernel, types, {"STOCK": stock, "BLOCK": 128}, extra
 
 
 def step_variants() -> Iterator[Variant]:
@@ -304,13 +305,14 @@ def read(task: tuple[int, str]) -> tuple[str, dict[str, Any]]:
     """Compile one variant for one target; its place in the lists travels between processes."""
     index, target = task
     name, fn, types, constants, extra = [*variants(), *controls()][index]
-    gpu = TARGETS[target]
+    gpu = (TARGETS | OTHERS)[target]
     options = extra.get("options", {})
     compiled = compile_kernel(fn, types, constants, gpu, extra.get("divisible", ()), **options)
     code = machine_code(compiled)
     found = read_code(code, gpu)
     if name.startswith("root") and gpu.backend == "cuda":
         found["formula"] = root_formula(code)
+        found["numbers"] = re.findall(r"-?0x[0-9a-f]+", code)
     # The same tile over twice the threads where a warp has 64.
     found["per_thread"] = extra["per_thread"] * 32 / gpu.warp_size
     return f"{name} {target}", found
@@ -318,7 +320,7 @@ def read(task: tuple[int, str]) -> tuple[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", default=list(TARGETS), help=", ".join(TARGETS))
+    parser.add_argument("targets", nargs="*", default=[*TARGETS, *OTHERS])
     parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
     arguments = parser.parse_args()
     tasks = [

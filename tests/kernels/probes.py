@@ -159,10 +159,11 @@ def triton_pairs(
     return z.cpu()
 
 
-def triton_roots(x: torch.Tensor, block: int = 4096) -> torch.Tensor:
+def triton_roots(x: torch.Tensor, device: torch.device, block: int = 4096) -> torch.Tensor:
     """The noise's square root of float32 numbers, whole blocks of them, by Triton."""
     from tests.kernels.probes_triton import root_kernel
 
+    x = x.to(device)
     out = torch.empty_like(x)
     root_kernel[(x.numel() // block,)](x, out, STOCK=False, BLOCK=block, enable_fp_fusion=False)
-    return out
+    return out.cpu()

@@ -68,10 +68,11 @@ BUDGETS: dict[str, dict[str, float]] = {
     # From the sums to eps, one a sample: nothing beside the D elements of a sample.
     "step size fp32": {"sm_80": 68, "sm_90": 197, "gfx942": 125},
     "step size fp64": {"sm_80": 102, "sm_90": 109, "gfx942": 160},
-    # A stage of six slopes, and the end of a step of seven: there the decisions about a sample are
-    # counted as well, and three components share them.
+    # A root alone, with its load and store; on gfx942 half of the lanes have nothing to do.
     "root": {"sm_80": 18, "sm_90": 19, "gfx942": 59},
     "root stock": {"sm_80": 26, "sm_90": 29, "gfx942": 90},
+    # A stage of six slopes, and the end of a step of seven: there the decisions about a sample are
+    # counted as well, and three components share them.
     "rk_stage fp32 whole=True": {"sm_80": 30, "sm_90": 31, "gfx942": 40},
     "rk_stage fp32 whole=False": {"sm_80": 42, "sm_90": 44, "gfx942": 82},
     "rk_stage fp64 whole=True": {"sm_80": 34, "sm_90": 35, "gfx942": 62},
@@ -112,7 +113,7 @@ def report(everything) -> dict[tuple[str, str], dict[str, Any]]:
 def test_every_target_is_compiled(report):
     for prefix in {variant.split()[0] for variant, _ in report}:
         seen = {target for variant, target in report if variant.split()[0] == prefix}
-        assert seen == set(TARGETS), prefix
+        assert seen >= set(TARGETS), prefix
 
 
 def spilled(read: dict[str, Any]) -> bool:
@@ -134,6 +135,8 @@ def test_a_kernel_that_spills_is_found(everything):
 def test_instructions_are_within_the_budget(report):
     over = []
     for (variant, target), read in report.items():
+        if target not in TARGETS:
+            continue
         per_element = read["instructions"] / read["per_thread"]
         limit = budget(variant, target)
         if limit is None or not 0.5 * limit < per_element <= limit:
@@ -172,8 +175,8 @@ def test_which_steps_an_h200_has_the_instructions_for(report):
     """Whether 85 % of a copy's bandwidth is within reach at all, by counting; not a measurement.
 
     For the aligned steps it is, as far as starts of instructions go; some kinds of them take more
-    than one. For the norms of 16-bit scores and for samples of up to three components it is not:
-    the noise is the bound, whatever memory could do.
+    than one. For the norms of 16-bit scores and for an ``em_step`` of float32 samples of up to
+    three components it is not: the noise is the bound, whatever memory could do.
     """
     for variant, (moved, within) in MEMORY_OR_NOISE.items():
         read = report[variant, "sm_90"]
@@ -184,11 +187,15 @@ def test_which_steps_an_h200_has_the_instructions_for(report):
 def test_the_root_is_the_stock_one_without_its_jumps(report):
     """NVIDIA's root is correctly rounded, and this is what it does with the numbers of the noise.
 
-    ``test_root.py`` has what is proved of the roots on other machines.
+    The stock one takes the short way for numbers whose bits, less 0xd000000, are 0x727fffff at the
+    most: from 2^-101 on. ``test_root.py`` has what is proved of the roots on other machines.
     """
-    for target in ("sm_80", "sm_90"):
+    targets = {target for name, target in report if name == "root"} - {"gfx942"}
+    assert targets == {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
+    for target in targets:
         ours, stock = report["root", target], report["root stock", target]
-        assert ours["formula"] == stock["formula"] == ROOT
+        assert ours["formula"] == stock["formula"] == ROOT, target
+        assert {"-0xd000000", "0x727fffff"} <= set(stock["numbers"]), target
         assert ours["instructions"] < stock["instructions"]
 
 

@@ -63,7 +63,7 @@ def test_without_it_the_bound_that_nvidia_states_leaves_two_numbers_open():
     assert wrong == 2
 
 
-@pytest.mark.parametrize("power", [-30, -1, 0, 1, 5])
-def test_the_kernel_gives_the_right_root(power):
+@pytest.mark.parametrize("power", [-30, -1, 0, 1, 29])
+def test_the_kernel_gives_the_right_root(power, triton_device):
     x = (1.0 + 3.0 * torch.rand(4096, generator=torch.Generator().manual_seed(0))) * 4.0**power
-    assert torch.equal(triton_roots(x), x.double().sqrt().float())
+    assert torch.equal(triton_roots(x, triton_device), x.double().sqrt().float())

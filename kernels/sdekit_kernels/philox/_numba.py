@@ -39,7 +39,7 @@ _EIGHTH_TURN = np.uint32(1 << 29)
 _TWO = np.uint32(2)
 _EXPONENT = np.uint32(0xFF800000)
 _HALF_WORD = np.uint32(k.SQRT_HALF_WORD)
-_TWICE_BITS = np.uint32(k.SQRT_HALF_BITS + (1 << 23))
+_SQRT_TWO_BITS = np.uint32(k.SQRT_HALF_BITS + (1 << 23))
 _SCALE31 = np.float32(2.0**-31)
 _SHIFT31 = np.float32(2.0**-32)
 _SCALE32 = np.float32(2.0**-32)
@@ -48,7 +48,7 @@ _ANGLE32 = np.float32(2.0**-31)
 _MINUS_TWO_LN2_32 = np.float32(k.MINUS_TWO_LN2 * 2.0**-23)
 _TWO_32 = np.float32(2.0)
 _ONE_32 = np.float32(1.0)
-_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (np.float32(c) for c in k.LOG_F32_HALVED)
+_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7 = (np.float32(c) for c in k.LOG_F32_IN_G)
 _S0, _S1, _S2, _S3 = (np.float32(c) for c in k.SIN_F32)
 _C0, _C1, _C2, _C3 = (np.float32(c) for c in k.COS_F32)
 _D0, _D1, _D2, _D3, _D4, _D5, _D6, _D7 = k.LOG_F64
@@ -79,7 +79,10 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Any:
 
 @inline
 def log_f32(e23: Any, g: Any) -> Any:
-    """-2 ln((1 - g / 2) 2^e) for e23 = 2^23 e and 1 - g / 2 in [sqrt(1/2), sqrt 2)."""
+    """-2 ln((1 - g / 2) 2^e) for e23 = 2^23 e and 1 - g / 2 in [sqrt(1/2), sqrt 2).
+
+    The exponent comes as it lies in the bits of a number, without a shift: the factor takes it up.
+    """
     p = fma(_L7, g, _L6)
     p = fma(p, g, _L5)
     p = fma(p, g, _L4)
@@ -101,8 +104,10 @@ def split_f32(y: Any, least: Any) -> Any:
 def radius_squared_f32(w: Any) -> Any:
     """-2 ln u for u = (w + 1/2) 2^-32, float32, good to 1.5 units in the last place."""
     near_one = w >= _HALF_WORD
+    # y = 2 u = m 2^e with m in [sqrt 2, 2 sqrt 2), so that g = 2 - m, exactly; near one
+    # y = 2 (1 - u) of the complement is g itself.
     y = fma(u32_to_f32(not_u32(w) if near_one else w), _SCALE31, _SHIFT31)
-    e23, m = split_f32(y, _TWICE_BITS)
+    e23, m = split_f32(y, _SQRT_TWO_BITS)
     return log_f32(np.float32(0.0) if near_one else e23, y if near_one else _TWO_32 - m)
 
 
@@ -110,7 +115,7 @@ def radius_squared_f32(w: Any) -> Any:
 def radius_squared_sum_f32(w: Any, v: Any) -> Any:
     """-2 ln u(w) - 2 ln u(v) by one logarithm of the product; absolute error 3e-7."""
     y = fma(u32_to_f32(w), _SCALE31, _SHIFT31) * fma(u32_to_f32(v), _SCALE32, _SHIFT32)
-    e23, m = split_f32(y, _TWICE_BITS)
+    e23, m = split_f32(y, _SQRT_TWO_BITS)
     return log_f32(e23, _TWO_32 - m)
 
 

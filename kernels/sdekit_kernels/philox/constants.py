@@ -49,10 +49,11 @@ LOG_F32: Final = (
     -0.17469676920874295022,
 )
 """-2 (ln(1 + f) - f) / f^2, relative error of ln 3.0e-8 (2^-25)."""
-LOG_F32_HALVED: Final = tuple(0.25 * (-0.5) ** n * c for n, c in enumerate(LOG_F32))
+LOG_F32_IN_G: Final = tuple(0.25 * (-0.5) ** n * c for n, c in enumerate(LOG_F32))
 """The same in g = -2 f, over g^2: -2 ln(1 - g/2) = g + g^2 (...) without a product by -2.
 
-Powers of two: whoever evaluates the one has the bits of the other.
+All factors are powers of two and nothing becomes subnormal, as g is 0 or 2^-32 at the least:
+whoever evaluates the one has the bits of the other.
 """
 SIN_F32: Final = (
     0.78539816085417466808,

@@ -385,6 +385,7 @@ def test_signs_of_zero(triton_device):
     zeros = torch.tensor([0.0, -0.0])
     for op in ("tanh", "sinh", "asin", "atan", "trunc", "round"):
         assert torch.equal(apply(op, [zeros], triton_device).signbit(), zeros.signbit()), op
+    assert not apply("log", [torch.ones(2)], triton_device).signbit().any()
     assert torch.equal(apply("neg", [zeros], triton_device).signbit(), ~zeros.signbit())
     cubes = apply("pow", [zeros, torch.full((2,), 3.0)], triton_device)
     assert torch.equal(cubes.signbit(), zeros.signbit())

@@ -141,7 +141,7 @@ def log32(x: Any) -> Any:
     y = x * _F(2.0**24) if small else x
     e23, m = split_f32(y if y > _0 else _1, _HALF_BITS)
     e23 = e23 - _F(24 * 2.0**23) if small else e23
-    y = _F(-0.5) * log_f32(e23, _2 - _2 * m)
+    y = _0 - _HALF * log_f32(e23, _2 - _2 * m)  # so that ln 1 is 0 and not -0
     y = x if x == _INF32 else y
     y = -_INF32 if x == _0 else y
     return _NAN32 if (x < _0 or x != x) else y

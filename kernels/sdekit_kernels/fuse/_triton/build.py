@@ -85,7 +85,7 @@ def launch_shape(program: Program, n: int, gpu: Gpu, sums: bool = False) -> Shap
     memory, and the sums of two paths a thread would push their states out of the registers.
     """
     if not sums and _light(program) and n >= 4096 * gpu.processors:
-        # ptxas aims at 96 registers, and would spill a few words around the loop for it.
+        # Left alone, ptxas aims at 96 registers: 0.5 to 1.8 instructions a normal more on sm_90.
         return Shape(256, 256 // (2 * gpu.lanes), None if gpu.hip else 128)
     # Left alone, ptxas stops at 168 registers, for more warps, and spills a few for it.
     heavy = live_words(program) > (64 if program.dtype == torch.float64 else 128)

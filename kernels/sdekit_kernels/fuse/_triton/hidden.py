@@ -2,8 +2,8 @@
 
 LLVM's superword vectorizer, which takes an NVIDIA GPU for a machine with vectors, makes the noise
 of all Philox calls of a step in lockstep, and what does not change between steps, three words a
-call, waits in registers. A step of 64 components then keeps 535 numbers at once and spills; in the
-order of its lines it keeps 139, without a spill and with 45 instructions a normal in place of 51.
+call, waits in registers. A step of 64 components then takes 255 registers and spills; in the order
+of its lines it takes 136: twice the warps on a processor, for one instruction a normal more.
 An empty line of assembly in between, which costs no instruction, ends both. AMD's vectors are real:
 nothing is hidden there, nor in the interpreter.
 """

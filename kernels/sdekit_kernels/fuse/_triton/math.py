@@ -303,7 +303,8 @@ def log(x):
         small = x < 2.0**-126
         y = tl.where(small, x * 2.0**24, x)
         e23, m = split_f32(tl.where(y > 0.0, y, 1.0), _HALF_BITS)
-        y = -0.5 * log_f32(tl.where(small, e23 - (24 << 23), e23), 2.0 - 2.0 * m)
+        # Subtracted from 0, so that ln 1 is 0 and not -0.
+        y = 0.0 - 0.5 * log_f32(tl.where(small, e23 - (24 << 23), e23), 2.0 - 2.0 * m)
     y = tl.where(x == _INF, x, y)
     y = tl.where(x == 0.0, -_INF, y)
     return tl.where(x >= 0.0, y, float("nan"))
@@ -531,7 +532,7 @@ def erfc(x):
         a = smaller(a, _like(11.0, x))
         p = _polynomial(divide(a - 3.0, a + 3.0), _ERFC_32, 10)
     square = a * a
-    e = exp(-square)
+    e = exp(negative(square))
     e = fma(negative(e), fma(a, a, negative(square)), e)
     y = divide(p, fma(a, _like(2.0, a), _like(1.0, a))) * e
     return tl.where(x < 0.0, 2.0 - y, y)

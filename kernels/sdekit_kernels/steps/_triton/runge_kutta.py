@@ -5,7 +5,7 @@ import math
 import triton
 import triton.language as tl
 
-from sdekit_kernels._gpu.ops import fma
+from sdekit_kernels._gpu.ops import fma, negative
 from sdekit_kernels.philox._triton_tile import locate
 from sdekit_kernels.steps import runge_kutta as rk
 
@@ -100,7 +100,7 @@ def control(square, last, alpha, beta, inverse):
     """The factors of dt after an accepted and a rejected step, and what is remembered of E."""
     logarithm = 0.5 * tl.log2(tl.maximum(square, _wide(1e-20, square)))
     exponent = beta * tl.log2(tl.abs(last)) - alpha * logarithm
-    factor = tl.exp2(tl.where(square <= 1.0, exponent, -inverse * logarithm))
+    factor = tl.exp2(tl.where(square <= 1.0, exponent, negative(inverse) * logarithm))
     factor = tl.maximum(factor * _wide(_SAFETY, square), _wide(_SHRINK, square))
     grown = tl.minimum(factor, _wide(_GROW, square))
     grown = tl.where(last < 0.0, tl.minimum(grown, _wide(1.0, square)), grown)
@@ -208,7 +208,7 @@ def finish_kernel(
     keep = (tl.abs(dt) < tl.abs(h)) & (grown >= 1.0) & (tl.abs(h) > tl.abs(longer))
     h = tl.where(accept, tl.where(keep, h, longer), dt * shrunk)
     t = tl.where(accept, t_next, t)
-    last = tl.where(accept, tl.where(keep, tl.abs(last), memory), -tl.abs(last))
+    last = tl.where(accept, tl.where(keep, tl.abs(last), memory), negative(tl.abs(last)))
     accepted += accept.to(tl.int32)
     rejected += reject.to(tl.int32)
     if WATCHED:
