@@ -106,12 +106,13 @@ def read_cuda(sass: str) -> dict[str, Any]:
     # out-of-line slow path of the square root, which no argument here reaches.
     while ops and ops[-1] in ("NOP", "BRA"):
         ops.pop()
+    usage = dict(re.findall(r"\b(REG|LOCAL|STACK):(\d+)", sass))
     exits = [i for i, op in enumerate(ops) if op == "EXIT"]
     body = ops[: exits[-1] + 1] if exits else ops
     return {
-        "registers": int(re.search(r"REG:(\d+)", sass).group(1)),  # type: ignore[union-attr]
-        "local": int(re.search(r"LOCAL:(\d+)", sass).group(1)),  # type: ignore[union-attr]
-        "stack": int(re.search(r"STACK:(\d+)", sass).group(1)),  # type: ignore[union-attr]
+        "registers": int(usage["REG"]),
+        "local": int(usage["LOCAL"]),
+        "stack": int(usage["STACK"]),
         "instructions": len(body),
         "local_access": sum(op.startswith(("LDL", "STL")) for op in ops),
         "wide": sum(op.startswith(("LDG", "STG")) and ".128" in op for op in ops),
