@@ -43,9 +43,7 @@ def measure(known: dict[str, Any]) -> None:
     from tests.solvers.cases import measure_strong, measure_weak, strong_cases, weak_cases
 
     before = {key_of(row): row for row in known["orders"]}
-    found: dict[str, Any] = {"orders": [], "instructions": {}}
-    for solver in tqdm(SOLVERS.values(), desc="machine code"):
-        found["instructions"][solver.name] = instructions(solver)
+    found: dict[str, Any] = {"orders": [], "instructions": instructions()}
     cases = [(c, measure_strong) for c in strong_cases()]
     cases += [(c, measure_weak) for c in weak_cases()]
     found["orders"] = [before[key(case)] for case, _ in cases if key(case) in before]
@@ -118,33 +116,40 @@ class _Matrix:
         return torch.stack([torch.sin(x), torch.cos(x.flip(1))], -1)
 
 
-def instructions(solver: Solver) -> dict[str, Any]:
-    """Instructions a path and step in the loop of the sm_90 kernel, everything included."""
-    from sdekit_kernels.fuse._triton.build import Gpu, kernel_of, launch_shape
+def instructions() -> dict[str, Any]:
+    """Of every method: instructions a path and step in its loop on sm_90, everything included."""
+    from tests.kernels import aot
+    from tests.kernels.fuse.aot_trajectory import Variant, compile_variant
+    from tests.kernels.machine_code import machine_code, read_code, read_loop
 
+    gpu = aot.TARGETS["sm_90"]
+    kernels = {}
+    for solver in tqdm(SOLVERS.values(), desc="machine code"):
+        name, program = step_of(solver)
+        kernels[solver.name] = (
+            name,
+            program,
+            compile_variant("", Variant(lambda p=program: p), "sm_90"),
+        )
+    codes = machine_code([piece.binary for _, _, piece in kernels.values()], gpu)
+    found = {}
+    for (method, (name, program, piece)), code in zip(kernels.items(), codes, strict=True):
+        grouped = any(call.grouped for call in program.calls)
+        each = read_loop(code) / (piece.told["paths"] * (4 if grouped else 1))
+        found[method] = {"each": round(each), "on": name, "spills": read_code(code, gpu)["local"]}
+    return found
+
+
+def step_of(solver: Solver) -> tuple[str, Any]:
+    """An equation's name, and the method's step on it as the kernel runs it."""
     from sdekit.solve.trajectory import trace_transition
     from sdekit.solve.transition import Transition
-    from tests.kernels import aot
-    from tests.kernels.fuse.aot_trajectory import read_loop
 
     sde, x = equation_for(solver)
     t = torch.zeros(())
     transition = Transition(Equation(sde), solver, {}, None)
     program = trace_transition(transition, transition.start(t, x), t, None)
-    target = aot.TARGETS["sm_90"]
-    types = dict.fromkeys(("state", "steps", "constants", "paths", "saved"), "*fp32")
-    types |= {"bad": "*i64", "slots": "*i32"}
-    shape = launch_shape(program, 1 << 23, Gpu(132, 32, False))
-    constants = {"SAVE": False, "PAIRS": False, "BLOCK": shape.block}
-    compiled = aot.compile_kernel(kernel_of(program), types, constants, target, **shape.options)
-    code = aot.machine_code(compiled)
-    usage = aot.read_code(code, target)
-    grouped = any(call.grouped for call in program.calls) or not program.calls
-    steps = 4 if grouped and program.calls else 1
-    paths = shape.block // (shape.warps * 32)
-    loop = read_loop(code)
-    name = getattr(sde, "name", type(sde).__name__)
-    return {"each": round(loop / (paths * steps)), "on": name, "spills": usage.get("local", 0)}
+    return getattr(sde, "name", type(sde).__name__), program
 
 
 def page(found: dict[str, Any]) -> str:

@@ -14,10 +14,7 @@ import json
 import multiprocessing
 import os
 import re
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 os.environ.pop("TRITON_INTERPRET", None)
@@ -27,13 +24,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime import driver
 
+from tests.kernels.machine_code import machine_code, read_code, root_formula
+
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 OTHERS = {f"sm_{n}": GPUTarget("cuda", n, 32) for n in (75, 86, 89, 100, 120)}
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -79,99 +77,6 @@ def compile_kernel(
     # What a kernel reads with ``triton.language.target_info`` is the active GPU, of which none is.
     driver.set_active(_Active(target))
     return triton.compile(source, target=target, options={"enable_fp_fusion": False, **options})
-
-
-def machine_code(compiled: Any) -> str:
-    """The code and its resources: AMD's assembly, or what ``cuobjdump`` reads in a cubin."""
-    if "cubin" not in compiled.asm:
-        return compiled.asm["amdgcn"]
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        command = [str(TOOLS / "cuobjdump"), "--dump-resource-usage", "--dump-sass", file.name]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def read_code(code: str, gpu: GPUTarget) -> dict[str, Any]:
-    """Resources and instruction counts of what ``machine_code`` gave."""
-    return read_amd(code) if gpu.backend == "hip" else read_cuda(code)
-
-
-def read_cuda(sass: str) -> dict[str, Any]:
-    ops = [
-        m.group(1)
-        for m in re.finditer(r"/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\d+\s+)?([A-Z0-9_.]+)", sass)
-    ]
-    # A kernel ends at its last EXIT; what follows is a branch to itself and padding, or the
-    # out-of-line slow path of the square root, which no argument here reaches.
-    while ops and ops[-1] in ("NOP", "BRA"):
-        ops.pop()
-    usage = dict(re.findall(r"\b(REG|LOCAL|STACK):(\d+)", sass))
-    exits = [i for i, op in enumerate(ops) if op == "EXIT"]
-    body = ops[: exits[-1] + 1] if exits else ops
-    return {
-        "registers": int(usage["REG"]),
-        "local": int(usage["LOCAL"]),
-        "stack": int(usage["STACK"]),
-        "instructions": len(body),
-        "local_access": sum(op.startswith(("LDL", "STL")) for op in ops),
-        "wide": sum(op.startswith(("LDG", "STG")) and ".128" in op for op in ops),
-        "global": sum(op.startswith(("LDG", "STG")) for op in ops),
-        "shared_access": sum(op.startswith(("LDS", "STS")) for op in ops),
-        "ops": ops if os.environ.get("AOT_OPS") else None,
-    }
-
-
-def root_formula(sass: str) -> str:
-    """What a square root stores, of x and the estimate y of 1 / sqrt x, along the short way.
-
-    Jumps are taken: for numbers near 1 the stock root jumps over its call. Operands of products are
-    sorted, as their order is the compiler's. FTZ changes nothing where nothing is subnormal; an
-    operation that rounds otherwise, or clamps, is none of those that are read here.
-    """
-    code = re.findall(r"/\*([0-9a-f]{4})\*/\s+(?:@!?U?P\d\s+)?([A-Z0-9.]+)\s*([^;]*);", sass)
-    places = {int(place, 16): i for i, (place, _, _) in enumerate(code)}
-    at = next(i for i, (_, op, _) in enumerate(code) if op == "MUFU.RSQ")
-    names: dict[str, str] = {}
-    for name, register in zip("yx", code[at][2].split(","), strict=True):
-        names[register.strip()] = name
-    while True:
-        at += 1
-        _, op, text = code[at]
-        if op == "BRA":
-            at = places[int(text.split()[-1], 16)] - 1
-            continue
-        target, *operands = [part.strip().removesuffix(".reuse") for part in text.split(",")]
-        if op.startswith("STG"):
-            return names[operands[-1]]
-        signs = ["-" if v.startswith("-") else "" for v in operands]
-        known = [names.get(v.lstrip("-"), v.lstrip("-")) for v in operands]
-        values = [sign + v for sign, v in zip(signs, known, strict=True)]
-        names.pop(target, None)
-        if op in ("FMUL", "FMUL.FTZ", "FFMA", "FFMA.FTZ"):
-            product = " * ".join(sorted(values[:2]))
-            names[target] = f"({product})" if op[1] == "M" else f"({product} + {values[2]})"
-
-
-def read_amd(text: str) -> dict[str, Any]:
-    """Of an AMD code object, from the directives of its assembly."""
-
-    def number(key: str) -> int:
-        match = re.search(rf"{re.escape(key)}:?\s+(\d+)", text)
-        return int(match.group(1)) if match else 0
-
-    return {
-        "registers": number(".vgpr_count"),
-        "local": number(".private_segment_fixed_size"),
-        "spills": number(".vgpr_spill_count") + number(".sgpr_spill_count"),
-        "instructions": len(
-            re.findall(r"^\s+[vs]_\w+|^\s+(?:global|buffer|flat|ds)_\w+", text, re.M)
-        ),
-        "local_access": len(re.findall(r"^\s+scratch_(?:load|store)", text, re.M)),
-        "wide": len(re.findall(r"^\s+(?:global|buffer)_(?:load|store)_dwordx4", text, re.M)),
-        "global": len(re.findall(r"^\s+(?:global|buffer)_(?:load|store)_", text, re.M)),
-        "shared_access": len(re.findall(r"^\s+ds_(?:read|write|load|store)", text, re.M)),
-    }
 
 
 Variant = tuple[str, Any, dict[str, str], dict[str, Any], dict[str, Any]]
@@ -302,40 +207,65 @@ def targets_of(types: dict[str, str], extra: dict[str, Any]) -> tuple[str, ...]:
     return ("sm_90", "gfx942") if "*bf16" in kinds else tuple(TARGETS)
 
 
-def read(task: tuple[int, str]) -> tuple[str, dict[str, Any]]:
+class Piece(NamedTuple):
+    """A kernel that was compiled, to be read: a cubin or assembly, and what else is told of it."""
+
+    name: str
+    target: str
+    binary: bytes | str
+    told: dict[str, Any]
+
+
+def binary_of(compiled: Any) -> bytes | str:
+    """What a GPU of NVIDIA loads, or the assembly of what one of AMD does."""
+    return compiled.asm["cubin" if "cubin" in compiled.asm else "amdgcn"]
+
+
+def make(task: tuple[int, str]) -> Piece:
     """Compile one variant for one target; its place in the lists travels between processes."""
     index, target = task
     name, fn, types, constants, extra = [*variants(), *controls()][index]
     gpu = (TARGETS | OTHERS)[target]
     options = extra.get("options", {})
     compiled = compile_kernel(fn, types, constants, gpu, extra.get("divisible", ()), **options)
-    code = machine_code(compiled)
-    found = read_code(code, gpu)
-    if name.startswith("root") and gpu.backend == "cuda":
-        found["formula"] = root_formula(code)
-        found["numbers"] = re.findall(r"-?0x[0-9a-f]+", code)
     # The same tile over twice the threads where a warp has 64.
-    found["per_thread"] = extra["per_thread"] * 32 / gpu.warp_size
-    return f"{name} {target}", found
+    per_thread = extra["per_thread"] * 32 / gpu.warp_size
+    return Piece(name, target, binary_of(compiled), {"per_thread": per_thread})
+
+
+def look(name: str, code: str, gpu: GPUTarget) -> dict[str, Any]:
+    """What is read in a root beside its instructions."""
+    if not name.startswith("root") or gpu.backend == "hip":
+        return {}
+    return {"formula": root_formula(code), "numbers": re.findall(r"-?0x[0-9a-f]+", code)}
+
+
+Look = Callable[[str, str, GPUTarget], dict[str, Any]]
+
+
+def print_report(tasks: Sequence[Any], make: Callable[[Any], Piece], look: Look) -> None:
+    """Compile in the processes that the command line allows, read, and print it all as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
+    jobs = parser.parse_args().jobs
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        pieces = pool.map(make, tasks, chunksize=1)
+    report = {}
+    for target, gpu in (TARGETS | OTHERS).items():
+        here = [piece for piece in pieces if piece.target == target]
+        codes = machine_code([piece.binary for piece in here], gpu) if here else []
+        for (name, _, _, told), code in zip(here, codes, strict=True):
+            report[f"{name} {target}"] = read_code(code, gpu) | told | look(name, code, gpu)
+    print(json.dumps(report))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", default=[*TARGETS, *OTHERS])
-    parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
-    arguments = parser.parse_args()
     tasks = [
         (index, target)
         for index, (_, _, types, _, extra) in enumerate([*variants(), *controls()])
         for target in targets_of(types, extra)
-        if target in arguments.targets
     ]
-    if arguments.jobs == 1:
-        report = dict(map(read, tasks))
-    else:
-        with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
-            report = dict(pool.imap(read, tasks))
-    print(json.dumps(report))
+    print_report(tasks, make, look)
 
 
 if __name__ == "__main__":

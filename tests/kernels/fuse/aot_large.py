@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
+from tests.kernels import aot
 from tests.kernels.fuse import large
-from tests.kernels.fuse.aot_trajectory import ALL, F32, F64, Variant, main, read_variant
+from tests.kernels.fuse.aot_trajectory import (
+    ALL,
+    F32,
+    F64,
+    Variant,
+    compile_variant,
+    look,
+    tasks_of,
+)
 
 VARIANTS: dict[str, Variant] = {
     "64": Variant(partial(large.elementwise, 64, F32)),
@@ -28,13 +36,13 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
-    """Compile one variant for one target; its processor time, beside what is read."""
+def make(task: tuple[str, str]) -> aot.Piece:
+    """Compile one variant for one target, and tell the processor time that it takes."""
     name, target = task
     start = time.process_time()
-    found = read_variant(VARIANTS[name], target)
-    return f"{name} {target}", found | {"seconds": time.process_time() - start}
+    piece = compile_variant(name, VARIANTS[name], target)
+    return piece._replace(told=piece.told | {"seconds": time.process_time() - start})
 
 
 if __name__ == "__main__":
-    main(VARIANTS, read)
+    aot.print_report(tasks_of(VARIANTS), make, look)

@@ -5,9 +5,6 @@ Run as ``aot_trajectory`` is; prints of every kernel and target what ``aot`` rea
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +12,10 @@ import torch
 from sdekit_kernels.fuse._triton.build import Gpu, kernel_of, launch_shape
 from sdekit_kernels.fuse.program import Program
 from sdekit_kernels.fuse.statistics import Group
+from triton.backends.compiler import GPUTarget
 
 from tests.kernels import aot
-from tests.kernels.fuse.aot_trajectory import MANY, PROCESSORS, euler, lorenz
+from tests.kernels.fuse.aot_trajectory import MANY, PROCESSORS, euler, lorenz, tasks_of
 
 F32, F64 = torch.float32, torch.float64
 
@@ -46,8 +44,8 @@ VARIANTS = {
 }
 
 
-def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
-    """Compile one variant for one target."""
+def make(task: tuple[str, str]) -> aot.Piece:
+    """Compile one variant for one target, and tell how often it adds to the sums of all blocks."""
     name, target = task
     variant, gpu = VARIANTS[name], aot.TARGETS[target]
     program = variant.program()
@@ -59,20 +57,15 @@ def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
     constants = {"SAVE": True, "PAIRS": False, "BLOCK": shape.block}
     kernel = kernel_of(program, variant.groups)
     compiled = aot.compile_kernel(kernel, types, constants, gpu, **shape.options)
-    found = aot.read_code(aot.machine_code(compiled), gpu)
-    if gpu.backend != "hip":
-        found["atomics"] = compiled.asm["ptx"].count("atom.global")
-    return f"{name} {target}", found
+    ptx = compiled.asm.get("ptx")
+    told = {} if ptx is None else {"atomics": ptx.count("atom.global")}
+    return aot.Piece(name, target, aot.binary_of(compiled), told)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
-    jobs = parser.parse_args().jobs
-    tasks = [(name, target) for name, v in VARIANTS.items() for target in v.targets]
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        print(json.dumps(dict(pool.imap(read, tasks))))
+def look(name: str, code: str, gpu: GPUTarget) -> dict[str, Any]:
+    """Nothing beside what is read of every kernel."""
+    return {}
 
 
 if __name__ == "__main__":
-    main()
+    aot.print_report(tasks_of(VARIANTS), make, look)

@@ -7,20 +7,18 @@ own, as ``tests/kernels/aot.py`` is. Prints one JSON object: for every kernel an
 
 from __future__ import annotations
 
-import argparse
-import json
-import multiprocessing
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from sdekit_kernels.fuse._triton.build import Gpu, Shape, kernel_of, launch_shape
+from sdekit_kernels.fuse._triton.build import Gpu, kernel_of, launch_shape
 from sdekit_kernels.fuse.graph import Graph
 from sdekit_kernels.fuse.program import TORCH, Program, make_program
 from sdekit_kernels.fuse.trace import trace_step
+from triton.backends.compiler import GPUTarget
 
 from tests.kernels import aot
+from tests.kernels.machine_code import read_loop
 
 Law = Callable[[torch.Tensor], Any]
 MANY, FEW = 1 << 23, 1 << 12
@@ -87,40 +85,11 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def normals_in_loop(program: Program, lanes: int, shape: Shape) -> int:
-    """Normals (or, without noise, steps) that one thread makes in one turn of the loop."""
-    paths = shape.block // (shape.warps * lanes)
-    steps = 4 if 0 < program.channels < 4 else 1
-    return paths * steps * max(len(program.noise), 1)
+def compile_variant(name: str, variant: Variant, target: str) -> aot.Piece:
+    """The variant's kernel, and of one thread its paths and the normals of a turn of its loop.
 
-
-def read_loop(sass: str) -> int:
-    """Instructions of the longest loop that holds no other; slow paths out of line not counted."""
-    code = [
-        (int(m.group(1), 16), m.group(2))
-        for m in re.finditer(r"/\*([0-9a-f]{4,5})\*/\s+([@A-Z][^;]*);", sass)
-    ]
-    loops = []
-    for place, text in code:
-        branch = re.search(r"\bBRA\b[^;]*?0x([0-9a-f]+)", text)
-        if branch and int(branch.group(1), 16) < place:
-            loops.append((int(branch.group(1), 16), place))
-    inner = [
-        loop
-        for loop in loops
-        if not any(loop != other and loop[0] <= other[0] <= other[1] <= loop[1] for other in loops)
-    ]
-    return max(sum(low <= place <= high for place, _ in code) for low, high in inner)
-
-
-def read(task: tuple[str, str]) -> tuple[str, dict[str, Any]]:
-    """Compile one variant for one target."""
-    name, target = task
-    return f"{name} {target}", read_variant(VARIANTS[name], target)
-
-
-def read_variant(variant: Variant, target: str) -> dict[str, Any]:
-    """What is read in the variant's machine code."""
+    Without noise a step counts as a normal.
+    """
     gpu = aot.TARGETS[target]
     program = variant.program()
     number = "*fp64" if program.dtype == F64 else "*fp32"
@@ -129,25 +98,28 @@ def read_variant(variant: Variant, target: str) -> dict[str, Any]:
     device = Gpu(PROCESSORS, gpu.warp_size, gpu.backend == "hip")
     shape = launch_shape(program, variant.paths, device)
     constants = {"SAVE": variant.save, "PAIRS": variant.pairs, "BLOCK": shape.block}
-    kernel = kernel_of(program)
-    compiled = aot.compile_kernel(kernel, types, constants, gpu, **shape.options)
-    code = aot.machine_code(compiled)
-    found = aot.read_code(code, gpu)
-    if gpu.backend == "cuda":
-        found["loop"] = read_loop(code)
-    found["normals"] = normals_in_loop(program, gpu.warp_size, shape)
-    return found
+    compiled = aot.compile_kernel(kernel_of(program), types, constants, gpu, **shape.options)
+    paths = shape.block // (shape.warps * gpu.warp_size)
+    steps = 4 if 0 < program.channels < 4 else 1
+    told = {"paths": paths, "normals": paths * steps * max(len(program.noise), 1)}
+    return aot.Piece(name, target, aot.binary_of(compiled), told)
 
 
-def main(variants: dict[str, Variant], read: Callable[[tuple[str, str]], Any]) -> None:
-    """Read all variants for all their targets and print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
-    jobs = parser.parse_args().jobs
-    tasks = [(name, target) for name, v in variants.items() for target in v.targets]
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        print(json.dumps(dict(pool.imap(read, tasks))))
+def make(task: tuple[str, str]) -> aot.Piece:
+    """Compile one variant for one target."""
+    name, target = task
+    return compile_variant(name, VARIANTS[name], target)
+
+
+def look(name: str, code: str, gpu: GPUTarget) -> dict[str, Any]:
+    """The length of the loop over whole groups of steps."""
+    return {"loop": read_loop(code)} if gpu.backend == "cuda" else {}
+
+
+def tasks_of(variants: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every variant for each of its targets."""
+    return [(name, target) for name, v in variants.items() for target in v.targets]
 
 
 if __name__ == "__main__":
-    main(VARIANTS, read)
+    aot.print_report(tasks_of(VARIANTS), make, look)
