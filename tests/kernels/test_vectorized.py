@@ -7,15 +7,21 @@ passes, in which a vector has the same name on every processor.
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
+import torch
 from numba.core import types
 from sdekit_kernels._cpu import jit
 from sdekit_kernels.fuse._numba import block as blocks
+from sdekit_kernels.fuse._numba import run
+from sdekit_kernels.fuse.launch import Launch
+from sdekit_kernels.fuse.trace import trace_step
 from sdekit_kernels.philox._block import _block, _signature
+from sdekit_kernels.philox.normal import check_draw
 from sdekit_kernels.steps._numba.affine import affine_kernel
 
 
@@ -64,6 +70,34 @@ def test_normals_of_trajectories(bits: int, antithetic: bool) -> None:
     exec((blocks._HEAD + blocks._NORMALS).format(bits=bits, **words), made)
     text = made["function"].inspect_llvm()
     assert philox_loops(text) == 1 and root_loops(text) == 2
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_long_steps_of_trajectories(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand in the code once: no scalar copy for a remainder, which none of them has."""
+
+    def step(now: Any, z: torch.Tensor, states: Any) -> tuple[torch.Tensor]:
+        x = states[0]
+        return (x + now["dt"] * torch.sin(x) * torch.tanh(x) + torch.exp(-x) * z,)
+
+    made: dict[str, Any] = {}
+
+    def source(name: str, write: Any) -> Any:
+        exec(write(), made)
+        return SimpleNamespace(**made)
+
+    program = trace_step(step, [torch.zeros(7, 1, dtype=dtype)], (1,), ("dt",))
+    monkeypatch.setattr(run, "generated", source)
+    state, table = torch.zeros(1, 40, dtype=dtype), torch.ones(4, 1, dtype=dtype)
+    constants = program.table({"dt": table[:1, 0]}, state.device)[1]
+    bad = torch.zeros(40, dtype=torch.int64)
+    draw = check_draw(0, 0, 0, 0, 40)
+    paths, nothing = state.new_empty(0, 40), (None, None, draw, False)
+    run.run_numba(Launch(program, state, table, constants, paths, bad, *nothing))
+    (text,) = made["launch"].inspect_llvm().values()
+    assert loops(r" call <(\d+) x \w+> @llvm\.fma\.", 20, text) == 1
+    assert not re.search(r" call (float|double) @llvm\.fma\.", text)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -120,6 +120,33 @@ def test_saved_states_and_the_step_that_left_the_finite_numbers():
     assert job.bad.tolist() == [7, 105, -1, 100]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_path_of_a_long_step_is_the_same_alone_and_in_any_group(dtype):
+    """Paths are taken in groups of 16 or 8, and places that no path takes do nothing."""
+
+    def step(now, z, states):
+        x = states[0]
+        y = x + now["dt"] * torch.log(torch.sin(x) + torch.tanh(torch.exp(-x * x))) + 0.3 * z
+        return (torch.where(torch.abs(x) > 50.0, x * x * x, y),)
+
+    program = trace_step(step, [torch.zeros(7, 2, dtype=dtype)], (2,), ("dt",))
+    n = block_rows(program) + 17
+    start = torch.linspace(-2.0, 2.0, 2 * n, dtype=dtype).reshape(2, n)
+    start[1, 5], start[0, n - 2] = 1e3, 60.0
+    table = torch.full((9, 1), 0.5, dtype=dtype)
+    slots = torch.tensor([-1, 0, -1, -1, 1, -1, -1, -1, 2], dtype=torch.int32)
+    whole = launch(program, start, table, first=3, slots=slots, rows=3)
+    run_trajectory(whole)
+    assert 2 < (whole.bad >= 0).sum() < n
+    for low, count in ((0, 1), (4, 3), (0, 15), (1, 16), (7, 17), (n - 2, 2), (n - 40, 40)):
+        own = slice(low, low + count)
+        job = launch(program, start[:, own], table, first=3 + low, slots=slots, rows=3)
+        run_trajectory(job)
+        for name in ("state", "saved", "bad"):
+            got, wanted = getattr(job, name), getattr(whole, name)[..., own]
+            assert torch.equal(got.nan_to_num(), wanted.nan_to_num()), (low, count, name)
+
+
 FUNCTIONS = {
     "exp": torch.exp, "expm1": torch.expm1, "log": torch.log, "log1p": torch.log1p,
     "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "tanh": torch.tanh, "sinh": torch.sinh,

@@ -6,6 +6,7 @@ from typing import Final
 
 from sdekit_kernels.fuse._triton.registers import live_words
 from sdekit_kernels.fuse.program import Program
+from sdekit_kernels.fuse.size import operations_of
 
 __all__ = ["UNROLL_LIMIT", "lines_of", "unrolls"]
 
@@ -16,12 +17,6 @@ _UNROLL_WORDS: Final = 64
 
 _CALL: Final = 240
 """Operations of a Philox call and its four normals."""
-_FUNCTIONS: Final = {
-    **dict.fromkeys(("exp", "log", "sin", "cos", "tan", "tanh", "asin", "acos"), 35),
-    **dict.fromkeys(("cosh", "atan", "atan2", "expm1", "log1p", "erf"), 50),
-    "pow": 145, "sinh": 75, "erfc": 75, "round": 10, "trunc": 7,
-}  # fmt: skip
-"""Operations of each function in float64, a fifth more than in float32; one of all others."""
 
 
 def lines_of(program: Program) -> int:
@@ -44,6 +39,5 @@ def _lines(program: Program, copies: int) -> int:
     """The same if the body stands so many times: two of six at the cut ends of the groups."""
     own = sum(not call.grouped for call in program.calls)
     shared = len(program.calls) - own
-    body = sum(_FUNCTIONS.get(node.op, 1) for node in program.body)
     loads = len(program.steps) + len(program.constants)
-    return copies * (body + 3 * loads + _CALL * own) + 3 * _CALL * shared
+    return copies * (operations_of(program) + 3 * loads + _CALL * own) + 3 * _CALL * shared
