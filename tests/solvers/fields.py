@@ -32,47 +32,41 @@ class Network:
     """
 
     def __init__(self, inputs, shape, seeds, size, around=0.0, steady=False, hidden=HIDDEN):
-        outputs = math.prod(shape)
+        outputs, f = math.prod(shape), len(seeds)
 
+        a = drawn(seeds, 0, hidden, 2 * inputs) / (2 * inputs) ** 0.5
+        out = drawn(seeds, 3, outputs, hidden) * (size / hidden**0.5)
+        # Matrices of all fields on one diagonal: F neighbouring samples are a row.
         weights = {
-            "a": drawn(seeds, 0, hidden, 2 * inputs) / (2 * inputs) ** 0.5,
-            "b": drawn(seeds, 1, 1, hidden),
-            "c": drawn(seeds, 2, 1, hidden) * (0.0 if steady else 1.0),
-            "out": drawn(seeds, 3, outputs, hidden) * (size / hidden**0.5),
-            "offset": torch.as_tensor(around).expand(shape).flatten().double(),
+            "a": torch.block_diag(*a.mT),
+            "b": drawn(seeds, 1, 1, hidden).flatten(),
+            "c": drawn(seeds, 2, 1, hidden).flatten() * (0.0 if steady else 1.0),
+            "out": torch.block_diag(*out.mT),
+            "offset": torch.as_tensor(around).expand(shape).flatten().double().repeat(f),
         }
-        self.shape, self.fields = shape, len(seeds)
-        if self.fields == 1:
-            weights = {name: v[0] if name != "offset" else v for name, v in weights.items()}
+        self.shape, self.row = shape, 2 * inputs * f
         # Made here for both types: a tensor that is converted while a step is traced is no number.
         self.weights = {
             dtype: SimpleNamespace(**{name: v.to(dtype) for name, v in weights.items()})
             for dtype in (torch.float32, torch.float64)
         }
 
-    def apart(self, v):
-        """(B, K) as (F, B / F, K), each field's samples together; of one field as it is."""
-        return v if self.fields == 1 else v.view(-1, self.fields, v.shape[1]).transpose(0, 1)
-
-    def together(self, v):
-        """Back to (B, *shape)."""
-        v = v if self.fields == 1 else v.transpose(0, 1).flatten(0, 1)
-        return v.reshape(-1, *self.shape)
+    def inner(self, of_sin, of_cos, a):
+        return torch.cat([of_sin, of_cos], 1).view(-1, self.row) @ a
 
     def hidden(self, t, x):
         w = self.weights[x.dtype]
-        inner = self.apart(torch.cat([x.sin(), x.cos()], 1)) @ w.a.mT
-        return torch.tanh(inner + (w.b + w.c * t))
+        return torch.tanh(self.inner(x.sin(), x.cos(), w.a) + (w.b + w.c * t))
 
     def __call__(self, t, x):
         w = self.weights[x.dtype]
-        return self.together(self.hidden(t, x) @ w.out.mT + w.offset)
+        return (self.hidden(t, x) @ w.out + w.offset).view(-1, *self.shape)
 
     def along(self, t, x, v, time=0.0):
         """The derivative in direction v (B, D) of x and ``time`` of t."""
         w = self.weights[x.dtype]
-        inner = self.apart(torch.cat([x.cos() * v, -x.sin() * v], 1)) @ w.a.mT + w.c * time
-        return self.together(((1 - self.hidden(t, x) ** 2) * inner) @ w.out.mT)
+        inner = self.inner(x.cos() * v, -x.sin() * v, w.a) + w.c * time
+        return (((1 - self.hidden(t, x) ** 2) * inner) @ w.out).view(-1, *self.shape)
 
 
 class RandomField:
