@@ -101,7 +101,7 @@ def budget(variant: str, target: str) -> float | None:
 @pytest.fixture(scope="module")
 def everything() -> dict[tuple[str, str], dict[str, Any]]:
     """(variant, target) -> what was read, the controls included."""
-    return read_report("tests.kernels.aot")
+    return read_report("tests.kernels.aot_steps")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Compile trajectory kernels to machine code on a machine without a GPU and read their loops.
 
 Run as a program (``python -m tests.kernels.fuse.aot_trajectory --jobs 2``), in a process of its
-own, as ``tests/kernels/aot.py`` is. Prints one JSON object: for every kernel and target what
+own, as ``aot`` says. Prints one JSON object: for every kernel and target what
 ``aot`` reads, and the number of instructions in the loop over whole groups of steps.
 """
 
