@@ -32,25 +32,23 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def loops(pattern: str, least: int, text: str) -> int:
-    """How many loops have at least so many lines of which a group is the number of lanes.
+    """How many loops have at least so many lines of this pattern.
 
-    A loop comes once in full lanes, and a second time for the few elements that are left, in fewer.
+    One that LLVM makes of what another one leaves over, in as many lanes or fewer, is not counted.
     """
-    found = []
-    for block in re.split(r"\n(?=[\w.]+:)", text):
-        lanes = [int(n) for n in re.findall(pattern, block)]
-        found += [max(lanes)] if len(lanes) >= least else []
-    return found.count(max(found, default=0))
+    blocks = re.split(r"\n(?=[\w.]+:)", text)
+    own = [block for block in blocks if not block.startswith("vec.epilog")]
+    return sum(len(re.findall(pattern, block)) >= least for block in own)
 
 
 def philox_loops(text: str) -> int:
     """Ten rounds of two products of 32 by 32 bits, less what half a call does not need."""
-    return loops(r" = mul (?:nuw |nsw )*<(\d+) x i64>", 17, text)
+    return loops(r" = mul (?:nuw |nsw )*<\d+ x i64>", 17, text)
 
 
 def root_loops(text: str) -> int:
     """Loops with the roots of normals."""
-    return loops(r" call <(\d+) x \w+> @llvm\.sqrt\.", 1, text)
+    return loops(r" call <\d+ x \w+> @llvm\.sqrt\.", 1, text)
 
 
 @pytest.mark.usefixtures("anew")
@@ -96,8 +94,8 @@ def test_long_steps_of_trajectories(dtype: torch.dtype, monkeypatch: pytest.Monk
     paths, nothing = state.new_empty(0, 40), (None, None, draw, False)
     run.run_numba(Launch(program, state, table, constants, paths, bad, *nothing))
     (text,) = made["launch"].inspect_llvm().values()
-    assert loops(r" call <(\d+) x \w+> @llvm\.fma\.", 20, text) == 1
-    assert not re.search(r" call (float|double) @llvm\.fma\.", text)
+    assert loops(r" call <\d+ x \w+> @llvm\.fma\.", 20, text) == 1
+    assert not re.search(r" call (?:float|double) @llvm\.fma\.", text)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -111,4 +109,4 @@ def test_steps(dtype: Any) -> None:
     (text,) = kernel.inspect_llvm().values()
     # sqrt|b| where b has entries; the mean and the noise's term, by numbers and by entries.
     assert root_loops(text) == 1
-    assert loops(r" call <(\d+) x \w+> @llvm\.fma\.", 1, text) == 4
+    assert loops(r" call <\d+ x \w+> @llvm\.fma\.", 1, text) == 4
