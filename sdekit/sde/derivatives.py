@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from sdekit_kernels.tracing import transformed
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
@@ -65,7 +64,8 @@ def value_and_slope(function: Function, x: Tensor, what: str) -> tuple[Tensor, T
 def _backwards(function: Function, x: Tensor, what: str, otherwise: str) -> tuple[Tensor, Tensor]:
     """The function, and the gradient of its sum; ``otherwise`` ends what an error says."""
     try:
-        value, slope = _pulled_back(function, x)
+        value, pull = vjp(function, x)[:2]
+        slope: Tensor = pull(torch.ones_like(value))[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -76,33 +76,6 @@ def _backwards(function: Function, x: Tensor, what: str, otherwise: str) -> tupl
             f"setup_context and backward{otherwise}"
         ) from error
     return value, slope
-
-
-def _pulled_back(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The function, and the gradient of its sum.
-
-    ``torch.func.vjp`` can be differentiated again, stand under other transforms and work on what
-    inference mode made. Where nothing of that is asked for, torch.autograd gives the same numbers,
-    and spares a process what its first vjp does: import torch's compiler, for more than a second.
-    """
-    recorded = torch.is_grad_enabled() or transformed()
-    if not (recorded or torch.is_inference_mode_enabled() or x.is_inference()):
-        try:
-            return _by_autograd(function, x)
-        except RuntimeError:
-            pass  # a parameter that inference mode made, or an error that vjp raises as well
-    value, pull = vjp(function, x)[:2]
-    return value, pull(torch.ones_like(value))[0]
-
-
-def _by_autograd(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.enable_grad():
-        own = x.detach().requires_grad_()
-        value = function(own)
-        slope = None
-        if value.requires_grad:
-            (slope,) = torch.autograd.grad(value, own, torch.ones_like(value), allow_unused=True)
-    return value.detach(), torch.zeros_like(x) if slope is None else slope
 
 
 def jacobian_diagonal(function: Function, x: Tensor, what: str) -> Tensor:

@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -94,7 +95,7 @@ Look = Callable[[str, str, GPUTarget], dict[str, Any]]
 
 def print_report(tasks: Sequence[Any], make: Callable[[Any], Piece], look: Look) -> None:
     """Compile in the processes that the command line allows, read, and print it all as JSON."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
     jobs = parser.parse_args().jobs
     with multiprocessing.get_context("fork").Pool(jobs) as pool:

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from llvmlite.binding import get_host_cpu_features
 from numba.core import types
 from sdekit_kernels._cpu import jit
 from sdekit_kernels.fuse._numba import block as blocks
@@ -23,6 +24,11 @@ from sdekit_kernels.fuse.trace import trace_step
 from sdekit_kernels.philox._block import _block, _signature
 from sdekit_kernels.philox.normal import check_draw
 from sdekit_kernels.steps._numba.affine import affine_kernel
+
+pytestmark = pytest.mark.skipif(
+    get_host_cpu_features().get("fma") is False,
+    reason="without fused multiply-adds in hardware there is nothing to vectorize",
+)
 
 
 @pytest.fixture

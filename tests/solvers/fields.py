@@ -28,7 +28,8 @@ def drawn(seeds, step, *shape):
 class Network:
     """A random function of (t, x) from (B, D) to (B, *shape); steady: not of t.
 
-    seeds: of one field, or of F: then sample i is given to field i mod F.
+    seeds: of one field, or of F: then sample i is given to field i mod F. F neighbours are a row of
+    one product, so that one which is not finite spoils the others.
     """
 
     def __init__(self, inputs, shape, seeds, size, around=0.0, steady=False, hidden=HIDDEN):

@@ -32,9 +32,10 @@ _LONG: Final = 100
 
 Such a loop has no remainder, whose scalar code takes as long to compile as the vectorized one: of
 steps with elementary functions a third to a half of all. The places of a last group that no path
-takes hold zeros. A group is one vector, so that few paths take no more than that; a single path of
-a long step takes twice its time, three take less than before. Short steps gain nothing: they
-compile fast, and LLVM interleaves several of their vectors.
+takes hold zeros. A group is one vector of 512 bits, or what a processor makes of it, so that few
+paths take no more than that; a single path of a long step takes up to twice its time, three take
+less than before. Short steps gain nothing: they compile fast, and LLVM interleaves several of their
+vectors.
 """
 
 _HEAD: Final = '''"""A trajectory kernel, generated from one step of a solver: do not edit."""
