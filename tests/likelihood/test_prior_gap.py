@@ -138,7 +138,9 @@ def test_float32_and_samples_apart():
     assert (gap - want).abs().max() < 4.0 * float(error) + 1e-4
     x[2] = math.inf
     part, _ = prior_gap(score.sde, score, x.float()[2:5], nodes=16)
-    assert part[0].isnan() and torch.equal(part[1:], gap[3:5])
+    # Torch's last bits depend on where in a vector an element stands.
+    assert part[0].isnan()
+    torch.testing.assert_close(part[1:], gap[3:5], rtol=1e-5, atol=1e-6)
 
 
 def test_an_event_of_two_axes():
