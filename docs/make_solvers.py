@@ -122,21 +122,18 @@ def instructions() -> dict[str, Any]:
     from tests.kernels.fuse.aot_trajectory import Variant, compile_variant
     from tests.kernels.machine_code import machine_code, read_code, read_loop
 
-    gpu = aot.TARGETS["sm_90"]
-    kernels = {}
+    names, pieces = [], []
     for solver in tqdm(SOLVERS.values(), desc="machine code"):
         name, program = step_of(solver)
-        kernels[solver.name] = (
-            name,
-            program,
-            compile_variant("", Variant(lambda p=program: p), "sm_90"),
-        )
-    codes = machine_code([piece.binary for _, _, piece in kernels.values()], gpu)
+        variant = Variant(lambda program=program: program)
+        names.append(name)
+        pieces.append(compile_variant(solver.name, variant, "sm_90"))
+    gpu = aot.TARGETS["sm_90"]
+    codes = machine_code([piece.binary for piece in pieces], gpu)
     found = {}
-    for (method, (name, program, piece)), code in zip(kernels.items(), codes, strict=True):
-        grouped = any(call.grouped for call in program.calls)
-        each = read_loop(code) / (piece.told["paths"] * (4 if grouped else 1))
-        found[method] = {"each": round(each), "on": name, "spills": read_code(code, gpu)["local"]}
+    for name, piece, code in zip(names, pieces, codes, strict=True):
+        each, spills = read_loop(code) / piece.told["steps"], read_code(code, gpu)["local"]
+        found[piece.name] = {"each": round(each), "on": name, "spills": spills}
     return found
 
 

@@ -93,8 +93,13 @@ def binary_of(compiled: Any) -> bytes | str:
 Look = Callable[[str, str, GPUTarget], dict[str, Any]]
 
 
-def print_report(tasks: Sequence[Any], make: Callable[[Any], Piece], look: Look) -> None:
-    """Compile in the processes that the command line allows, read, and print it all as JSON."""
+def print_report(
+    tasks: Sequence[Any], make: Callable[[Any], Piece], look: Look | None = None
+) -> None:
+    """Compile in the processes that the command line allows, read, and print it all as JSON.
+
+    look: what more is read, of a kernel's name, its code and its target.
+    """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--jobs", type=int, default=1, help="processes that compile")
     jobs = parser.parse_args().jobs
@@ -105,5 +110,6 @@ def print_report(tasks: Sequence[Any], make: Callable[[Any], Piece], look: Look)
         here = [piece for piece in pieces if piece.target == target]
         codes = machine_code([piece.binary for piece in here], gpu) if here else []
         for (name, _, _, told), code in zip(here, codes, strict=True):
-            report[f"{name} {target}"] = read_code(code, gpu) | told | look(name, code, gpu)
+            more = look(name, code, gpu) if look else {}
+            report[f"{name} {target}"] = read_code(code, gpu) | told | more
     print(json.dumps(report))

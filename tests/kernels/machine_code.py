@@ -7,7 +7,6 @@ kernels for one GPU are read in one call.
 from __future__ import annotations
 
 import bisect
-import os
 import re
 import subprocess
 import tempfile
@@ -28,11 +27,11 @@ def machine_code(binaries: Sequence[bytes | str], gpu: GPUTarget) -> list[str]:
     """
     if gpu.backend == "hip":
         return [str(binary) for binary in binaries]
-    texts, ends, stream = [], [], b""
+    usage, ends, stream = [], [], b""
     with tempfile.TemporaryDirectory() as folder:
         for binary in binaries:
             Path(folder, "cubin").write_bytes(bytes(binary))
-            texts.append(_run("cuobjdump", "--dump-resource-usage", "cubin", folder))
+            usage.append(_run("cuobjdump", "--dump-resource-usage", "cubin", folder))
             _run("cuobjdump", "--extract-text=all", "cubin", folder)
             (code,) = Path(folder).glob("*.elf.bin")  # the kernel and all that it calls
             stream += code.read_bytes()
@@ -41,9 +40,10 @@ def machine_code(binaries: Sequence[bytes | str], gpu: GPUTarget) -> list[str]:
         Path(folder, "stream").write_bytes(stream)
         form = "a" if gpu.arch >= 90 else ""
         listing = _run("nvdisasm", f"--binary=SM{gpu.arch}{form}", "stream", folder)
+    lines: list[list[str]] = [[text] for text in usage]
     for line, place in re.findall(r"^\s*(/\*([0-9a-f]+)\*/.*;)", listing, re.MULTILINE):
-        texts[bisect.bisect(ends, int(place, 16))] += f"{line}\n"
-    return texts
+        lines[bisect.bisect(ends, int(place, 16))].append(line)
+    return ["\n".join(own) for own in lines]
 
 
 def _run(tool: str, option: str, name: str, folder: str) -> str:
@@ -78,7 +78,6 @@ def read_cuda(sass: str) -> dict[str, Any]:
         "wide": sum(op.startswith(("LDG", "STG")) and ".128" in op for op in ops),
         "global": sum(op.startswith(("LDG", "STG")) for op in ops),
         "shared_access": sum(op.startswith(("LDS", "STS")) for op in ops),
-        "ops": ops if os.environ.get("AOT_OPS") else None,
     }
 
 

@@ -19,11 +19,11 @@ from numba.core import types
 from sdekit_kernels._cpu import jit
 from sdekit_kernels.fuse._numba import block as blocks
 from sdekit_kernels.fuse._numba import run
-from sdekit_kernels.fuse.launch import Launch
 from sdekit_kernels.fuse.trace import trace_step
 from sdekit_kernels.philox._block import _block, _signature
-from sdekit_kernels.philox.normal import check_draw
 from sdekit_kernels.steps._numba.affine import affine_kernel
+
+from tests.kernels.fuse.test_numba_trajectory import launch
 
 pytestmark = pytest.mark.skipif(
     get_host_cpu_features().get("fma") is False,
@@ -93,12 +93,8 @@ def test_long_steps_of_trajectories(dtype: torch.dtype, monkeypatch: pytest.Monk
 
     program = trace_step(step, [torch.zeros(7, 1, dtype=dtype)], (1,), ("dt",))
     monkeypatch.setattr(run, "generated", source)
-    state, table = torch.zeros(1, 40, dtype=dtype), torch.ones(4, 1, dtype=dtype)
-    constants = program.table({"dt": table[:1, 0]}, state.device)[1]
-    bad = torch.zeros(40, dtype=torch.int64)
-    draw = check_draw(0, 0, 0, 0, 40)
-    paths, nothing = state.new_empty(0, 40), (None, None, draw, False)
-    run.run_numba(Launch(program, state, table, constants, paths, bad, *nothing))
+    start, table = torch.zeros(1, 40, dtype=dtype), torch.ones(4, 1, dtype=dtype)
+    run.run_numba(launch(program, start, table))
     (text,) = made["launch"].inspect_llvm().values()
     assert loops(r" call <\d+ x \w+> @llvm\.fma\.", 20, text) == 1
     assert not re.search(r" call (?:float|double) @llvm\.fma\.", text)

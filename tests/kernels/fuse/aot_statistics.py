@@ -6,13 +6,12 @@ Run as ``aot_trajectory`` is; prints of every kernel and target what ``aot`` rea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from sdekit_kernels.fuse._triton.build import Gpu, kernel_of, launch_shape
 from sdekit_kernels.fuse.program import Program
 from sdekit_kernels.fuse.statistics import Group
-from triton.backends.compiler import GPUTarget
 
 from tests.kernels import aot
 from tests.kernels.fuse.aot_trajectory import MANY, PROCESSORS, euler, lorenz, tasks_of
@@ -62,10 +61,5 @@ def make(task: tuple[str, str]) -> aot.Piece:
     return aot.Piece(name, target, aot.binary_of(compiled), told)
 
 
-def look(name: str, code: str, gpu: GPUTarget) -> dict[str, Any]:
-    """Nothing beside what is read of every kernel."""
-    return {}
-
-
 if __name__ == "__main__":
-    aot.print_report(tasks_of(VARIANTS), make, look)
+    aot.print_report(tasks_of(VARIANTS), make)

@@ -86,7 +86,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def compile_variant(name: str, variant: Variant, target: str) -> aot.Piece:
-    """The variant's kernel, and of one thread its paths and the normals of a turn of its loop.
+    """The variant's kernel, and how many steps and normals a thread makes in a turn of its loop.
 
     Without noise a step counts as a normal.
     """
@@ -100,8 +100,8 @@ def compile_variant(name: str, variant: Variant, target: str) -> aot.Piece:
     constants = {"SAVE": variant.save, "PAIRS": variant.pairs, "BLOCK": shape.block}
     compiled = aot.compile_kernel(kernel_of(program), types, constants, gpu, **shape.options)
     paths = shape.block // (shape.warps * gpu.warp_size)
-    steps = 4 if 0 < program.channels < 4 else 1
-    told = {"paths": paths, "normals": paths * steps * max(len(program.noise), 1)}
+    steps = paths * (4 if any(call.grouped for call in program.calls) else 1)
+    told = {"steps": steps, "normals": steps * max(len(program.noise), 1)}
     return aot.Piece(name, target, aot.binary_of(compiled), told)
 
 

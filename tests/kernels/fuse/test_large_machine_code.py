@@ -17,8 +17,9 @@ from sdekit_kernels.fuse.run import kernel_obstacle
 from tests.kernels.aot_report import read_report
 from tests.kernels.fuse import large
 
-# Instructions in the loop for each normal (of "flow" and "one noise", a quarter of a step) and its
-# share of the step, on sm_90 and sm_80: 3 % above what Triton 3.7.1 gives for the costlier one.
+# Instructions in the loop for each normal (of "one noise", a quarter of a step; of "flow", which
+# has none, a step) and its share of the step, on sm_90 and sm_80: 3 % above what Triton 3.7.1 gives
+# for the costlier one.
 BUDGETS: dict[str, float] = {
     "64": 38,
     "64 saved": 41.5,
@@ -28,7 +29,7 @@ BUDGETS: dict[str, float] = {
     "16 general": 87.5,
     "16 general float64": 146,
     "64 heun float64": 109,
-    "64 flow float64": 336,
+    "64 flow float64": 1344,
     "64 one noise float64": 91.5,
     "64 longest": 115,
     "64 softmax float64": 177,
